@@ -1,0 +1,464 @@
+//! Ordered records by topic partition: the only way to topics. Embedded log, Kafka and an in-memory log implement [`Log`].
+//!
+//! Knows bytes and positions, no schema and no SQL. The walk of a record: [`Log::read`] gives a [`RawBatch`] (already Arrow
+//! columns), the runtime decodes and processes it, and [`Log::commit`] takes outputs, state blocks and positions back as one
+//! atomic [`Commit`]. The subtle thing: readers see committed records only, and a [`Position`] may point inside a batch.
+
+pub mod embedded;
+pub mod memory;
+pub mod partitioner;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray};
+use arrow::buffer::ScalarBuffer;
+use bytes::Bytes;
+
+use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::types::TopicName;
+
+/// Place of a record in its partition, from 0.
+pub type Offset = i64;
+
+/// One partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// the topic
+    pub topic: TopicName,
+    /// its partition, from 0
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// Partition `partition` of `topic`.
+    pub fn new(topic: impl Into<TopicName>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.topic, self.partition)
+    }
+}
+
+/// Which record timestamp stands for "none given": the log stamps the record with the time of append.
+pub const NO_TIMESTAMP: i64 = -1;
+
+/// Records of one partition as Arrow columns, row-aligned, in offset order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawBatch {
+    /// offsets, ascending, may have gaps (compaction, transactions)
+    pub offsets: ScalarBuffer<i64>,
+    /// record timestamps in ms since the epoch
+    pub timestamps: ScalarBuffer<i64>,
+    /// key bytes, NULL for no key
+    pub keys: BinaryArray,
+    /// value bytes, NULL for a tombstone
+    pub values: BinaryArray,
+    /// `List<Struct<KEY Utf8, VALUE Binary>>` ([`headers_type`]); `None` if no record has headers
+    pub headers: Option<ArrayRef>,
+    /// order of arrival over all partitions of the log, where the log knows it (the in-memory one); tests merge by it
+    pub arrivals: Option<ScalarBuffer<i64>>,
+}
+
+impl RawBatch {
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.offsets.len()
+    }
+
+    /// True without records.
+    pub fn is_empty(&self) -> bool {
+        self.offsets.is_empty()
+    }
+
+    /// Rows `from .. from + len`, sharing memory.
+    pub fn slice(&self, from: usize, len: usize) -> Self {
+        use arrow::array::Array;
+        Self {
+            offsets: self.offsets.slice(from, len),
+            timestamps: self.timestamps.slice(from, len),
+            keys: self.keys.slice(from, len),
+            values: self.values.slice(from, len),
+            headers: self.headers.as_ref().map(|h| h.slice(from, len)),
+            arrivals: self.arrivals.as_ref().map(|a| a.slice(from, len)),
+        }
+    }
+}
+
+/// The Arrow type of record headers: `List<Struct<KEY Utf8, VALUE Binary>>`, which is `ARRAY<STRUCT<KEY STRING, VALUE BYTES>>`.
+pub fn headers_type() -> arrow::datatypes::DataType {
+    use crate::types::{SqlField, SqlType};
+    let fields: Arc<[SqlField]> = Arc::from([
+        SqlField { name: "KEY".into(), ty: SqlType::String },
+        SqlField { name: "VALUE".into(), ty: SqlType::Bytes },
+    ]);
+    SqlType::Array(Box::new(SqlType::Struct(fields))).to_arrow()
+}
+
+/// Records to append to one partition, in order. Offsets are given by the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    /// where to
+    pub to: TopicPartition,
+    /// row times in ms; [`NO_TIMESTAMP`] means now
+    pub timestamps: ScalarBuffer<i64>,
+    /// key bytes, NULL for no key
+    pub keys: BinaryArray,
+    /// value bytes, NULL for a tombstone
+    pub values: BinaryArray,
+    /// as [`RawBatch::headers`]
+    pub headers: Option<ArrayRef>,
+}
+
+/// What a read gave.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// the records, possibly none
+    pub batch: RawBatch,
+    /// the offset to read from next; beyond the batch's last offset where records were compacted away
+    pub next: Offset,
+    /// the offset that the next committed record will get (the known end)
+    pub end: Offset,
+}
+
+/// How much one read may return. At least one record is returned whatever its size.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimit {
+    /// at most so many records
+    pub max_records: usize,
+    /// stop after so many bytes of keys and values
+    pub max_bytes: usize,
+}
+
+impl Default for ReadLimit {
+    fn default() -> Self {
+        Self { max_records: 8192, max_bytes: 4 << 20 }
+    }
+}
+
+/// How a topic forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Cleanup {
+    /// keep only the latest record of each key
+    pub compact: bool,
+    /// drop records older than so many ms; `None`: never by age
+    pub retention_ms: Option<i64>,
+    /// drop the oldest records while a partition holds more than so many bytes; `None`: never by size
+    pub retention_bytes: Option<i64>,
+}
+
+/// A topic as it is to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// its name
+    pub name: TopicName,
+    /// ≥ 1
+    pub partitions: i32,
+    /// replicas; the embedded log always has 1
+    pub replicas: i16,
+    /// retention and compaction
+    pub cleanup: Cleanup,
+}
+
+/// First retained offset and end of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// the first offset still there (or the end, if empty)
+    pub start: Offset,
+    /// the offset that the next committed record will get
+    pub end: Offset,
+}
+
+/// Where a consumer stands in a partition: all rows before `offset`, and `consumed` rows made of the record at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Position {
+    /// next offset to read
+    pub offset: Offset,
+    /// rows of a batch starting there that are consumed already (0 at batch ends)
+    pub consumed: u32,
+}
+
+/// Names what positions and state blocks belong to: a query's task input or store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner(pub Arc<str>);
+
+impl Owner {
+    /// The owner of that name; for tasks it is the consumer group.
+    pub fn new(name: impl AsRef<str>) -> Self {
+        Self(Arc::from(name.as_ref()))
+    }
+}
+
+/// A store of one task: `(query's group, store name, partition)`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId {
+    /// the query's consumer group
+    pub owner: Owner,
+    /// the store's name in the query, by its role in the SQL
+    pub name: Arc<str>,
+    /// the task's partition
+    pub partition: i32,
+}
+
+/// One atomic step forward: everything in it is durable and visible, or nothing is.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// records to append, in order per partition
+    pub outputs: Vec<Append>,
+    /// changelog blocks of stores, in order per store
+    pub blocks: Vec<(StoreId, Bytes)>,
+    /// new consumer positions
+    pub positions: Vec<(Owner, TopicPartition, Position)>,
+}
+
+/// What a commit gave: the base offset of each of its outputs, and the number of each block in its store's changelog.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt {
+    /// offset of the first record of `outputs[i]`
+    pub base_offsets: Vec<Offset>,
+    /// changelog number of `blocks[i]`, ascending per store from 0
+    pub block_numbers: Vec<u64>,
+}
+
+/// Entries of a keyed store to be written behind: `None` deletes.
+pub type KeyedWrites = Vec<(Bytes, Option<Bytes>)>;
+
+/// A read view of one keyed store as of one moment.
+pub trait KeyedSnapshot: Send + Sync {
+    /// The value of `key`.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TopicError>;
+
+    /// Calls `visit` with the entries whose key is in `[from, to)` (to the end if `to` is `None`), in key order, until it says false.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TopicError>;
+}
+
+/// Topics, positions, changelogs and keyed stores of one service. All methods are safe to call from any thread.
+///
+/// *Order*: records of a partition keep the order of the commits, and within a commit that of its outputs.
+/// *Failure*: a failed [`Self::commit`] changed nothing, or the log is poisoned and says so from then on
+/// ([`TopicError::Poisoned`]) until it is reopened. *Visibility*: reads see committed records only, at once.
+pub trait Log: Send + Sync + 'static {
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// [`TopicError::Exists`] if there is one of that name.
+    fn create_topic(&self, spec: &TopicSpec) -> Result<(), TopicError>;
+
+    /// Deletes a topic with its records; positions in it are forgotten.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownTopic`].
+    fn delete_topic(&self, topic: &TopicName) -> Result<(), TopicError>;
+
+    /// The topic as it is, if it exists.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn describe(&self, topic: &TopicName) -> Result<Option<TopicSpec>, TopicError>;
+
+    /// All topics, sorted by name.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn topics(&self) -> Result<Vec<TopicSpec>, TopicError>;
+
+    /// Start and end of a partition.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownTopic`] for a topic or partition that is not there.
+    fn bounds(&self, at: &TopicPartition) -> Result<Bounds, TopicError>;
+
+    /// Reads on from `from`. An offset before the start reads from the start; one at or after the end gives no records.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownTopic`], or what the storage says.
+    fn read(&self, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError>;
+
+    /// Applies everything in `commit` atomically.
+    ///
+    /// # Errors
+    /// Nothing was applied; [`TopicError::class`] says whether it may work later.
+    fn commit(&self, commit: Commit) -> Result<Receipt, TopicError>;
+
+    /// Committed positions of `owner`.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn positions(&self, owner: &Owner) -> Result<BTreeMap<TopicPartition, Position>, TopicError>;
+
+    /// All owners with positions or state, sorted.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn owners(&self) -> Result<Vec<Owner>, TopicError>;
+
+    /// Forgets positions, changelogs and keyed stores of `owner`.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
+
+    /// Changelog blocks of a store from number `from` on, in order, at most about `max_bytes` of them (at least one if there is one).
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn blocks(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Vec<(u64, Bytes)>, TopicError>;
+
+    /// Writes entries of the keyed store behind its changelog, notes that the store now stands for all blocks before `next_block`,
+    /// and trims these blocks: one atomic step.
+    ///
+    /// # Errors
+    /// Nothing was applied.
+    fn write_behind(&self, store: &StoreId, entries: KeyedWrites, next_block: u64) -> Result<(), TopicError>;
+
+    /// The keyed store as it now is, and the number of the first block it does not hold yet.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    fn keyed_store(&self, store: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError>;
+
+    /// Calls `wake` after each commit that appends to one of `topics`, until the returned guard is dropped. `wake` must be quick
+    /// and must not call the log.
+    fn watch(&self, topics: &[TopicName], wake: Arc<dyn Fn() + Send + Sync>) -> WatchGuard;
+
+    /// Drops what retention and compaction say; returns how many records went. Called now and then by the runtime.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    fn clean(&self, now_ms: i64) -> Result<u64, TopicError>;
+
+    /// Forces what is committed to disk.
+    ///
+    /// # Errors
+    /// If the disk says no.
+    fn sync(&self) -> Result<(), TopicError>;
+}
+
+/// Ends a [`Log::watch`] when dropped.
+pub struct WatchGuard(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl WatchGuard {
+    /// A guard that calls `end` when dropped.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
+
+/// What can go wrong with topics.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// no such topic or partition
+    #[error("topic '{0}' does not exist")]
+    UnknownTopic(TopicName),
+    /// the partition is not there
+    #[error("topic '{topic}' has no partition {partition}")]
+    UnknownPartition {
+        /// the topic
+        topic: TopicName,
+        /// the partition asked for
+        partition: i32,
+    },
+    /// a topic of that name is there already
+    #[error("topic '{0}' exists already")]
+    Exists(TopicName),
+    /// a topic name or spec that cannot be
+    #[error("{0}")]
+    Invalid(String),
+    /// the record is larger than a limit
+    #[error("a record of {size} bytes for topic '{topic}' exceeds {limit_name} = {limit}")]
+    TooLarge {
+        /// the topic
+        topic: TopicName,
+        /// bytes
+        size: usize,
+        /// the property that limits it
+        limit_name: &'static str,
+        /// its value in bytes
+        limit: usize,
+    },
+    /// another process has the data directory
+    #[error("the data directory {dir} is in use by another riverrun (process {pid}); stop it, or name another folder with --data-dir")]
+    Locked {
+        /// the directory
+        dir: String,
+        /// who has it, or "?"
+        pid: String,
+    },
+    /// the data directory was written by another version
+    #[error("the data directory {dir} has format {found}, this riverrun reads format {expected}; use the release that wrote it, or another --data-dir")]
+    Format {
+        /// the directory
+        dir: String,
+        /// what is there
+        found: String,
+        /// what we write
+        expected: u32,
+    },
+    /// stored bytes do not read back
+    #[error("stored data is damaged: {0}")]
+    Corrupt(String),
+    /// a write failed; nothing more is written until the storage is reopened
+    #[error("the storage stopped after a failed write: {0}")]
+    Poisoned(String),
+    /// too little space
+    #[error("{free} bytes are free in {dir}, less than storage.min.free.bytes = {limit}; free some space")]
+    DiskFull {
+        /// the directory
+        dir: String,
+        /// bytes free
+        free: u64,
+        /// bytes required
+        limit: u64,
+    },
+    /// the storage says no
+    #[error("{what}: {reason}")]
+    Io {
+        /// what was tried, with the path
+        what: String,
+        /// the system's words
+        reason: String,
+    },
+}
+
+impl TopicError {
+    /// What the caller may do.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::UnknownTopic(_) | Self::UnknownPartition { .. } | Self::Exists(_) | Self::Invalid(_) => ErrorClass::User,
+            Self::TooLarge { .. } => ErrorClass::Record,
+            Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
+            Self::Corrupt(_) => ErrorClass::Query,
+            Self::Poisoned(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
+        }
+    }
+}
+
+impl From<TopicError> for Diagnostic {
+    fn from(error: TopicError) -> Self {
+        Self::new(error.class(), error.to_string())
+    }
+}
