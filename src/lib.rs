@@ -2,6 +2,10 @@
 
 pub mod diagnostic;
 pub mod types;
-pub mod sql;
-pub mod format;
 pub mod topic;
+pub mod state;
+pub mod format;
+pub mod function;
+pub mod sql;
+pub mod plan;
+pub mod operator;

@@ -1,0 +1,163 @@
+//! Step machines: change batches in, change batches out. One operator a file.
+//!
+//! No I/O, no clock, no threads: time, stores and output come in by the call. The walk of a step: the runtime hands a chain of
+//! operators one batch for each input that has rows; [`Operator::process`] pushes output batches, in processing order; with
+//! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
+//! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
+
+pub mod stateless;
+
+use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::function::FunctionLimits;
+use crate::state::Store;
+use crate::types::ChangeBatch;
+
+/// One batch for each input port of the operator that has rows in this step; rows are merged by `seq`.
+pub type Step = Vec<Option<ChangeBatch>>;
+
+/// Why a row was dropped or a value became NULL; the text of the processing log's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// offset of the input record it came from
+    pub offset: i64,
+    /// the kind, for counting
+    pub kind: LossKind,
+    /// the reason in words, with the column or expression
+    pub reason: String,
+}
+
+/// Kinds of losses, as `EXPLAIN` counts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LossKind {
+    /// bytes that no format reads
+    Undecodable,
+    /// no row time, or a negative one
+    BadTimestamp,
+    /// a table record, group or join without a key
+    NullKey,
+    /// a row for a window that is closed
+    Late,
+    /// an expression that failed on a row
+    Expression,
+    /// a row that no format writes
+    Unencodable,
+}
+
+/// Where an operator reports losses and reads its limits.
+#[derive(Debug)]
+pub struct StepContext {
+    /// losses of this step, in order; the runtime logs and clears them
+    pub losses: Vec<Loss>,
+    /// rows after which an operator should end its page with [`Progress::More`]
+    pub page_rows: usize,
+    /// true: table results coalesce per key until `flush`; false: every change is its own row
+    pub coalesce: bool,
+    /// wall clock of the step in ms, for what the reference throttles; never decides a result
+    pub wall_ms: i64,
+    /// the session's `ksql.*` limits that functions read (`ksql.functions.collect_list.limit`, …)
+    pub limits: std::sync::Arc<FunctionLimits>,
+}
+
+impl StepContext {
+    /// A context with defaults: pages of 8192 rows, no coalescing.
+    pub fn new() -> Self {
+        Self { losses: Vec::new(), page_rows: 8192, coalesce: false, wall_ms: 0, limits: Default::default() }
+    }
+
+    /// Reports a lost row or value.
+    pub fn lose(&mut self, offset: i64, kind: LossKind, reason: impl Into<String>) {
+        self.losses.push(Loss { offset, kind, reason: reason.into() });
+    }
+}
+
+impl Default for StepContext {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Whether a call is through with its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// all input is handled
+    Done,
+    /// a page is full: ship it and call `resume`
+    More,
+}
+
+/// Why an operator stopped its query.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OperatorError {
+    /// an aggregate that may not fail did (overflow of a SUM of DECIMAL): the query is in ERROR and tries again
+    #[error("{0}")]
+    Function(String),
+    /// a store or the log behind it failed
+    #[error(transparent)]
+    Store(#[from] crate::topic::TopicError),
+    /// Arrow or DataFusion refused what analysis let pass: a defect of ours
+    #[error("internal error in {operator}: {reason}")]
+    Internal {
+        /// which operator
+        operator: &'static str,
+        /// its words
+        reason: String,
+    },
+}
+
+impl OperatorError {
+    /// A defect of ours in `operator`.
+    pub fn internal(operator: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self::Internal { operator, reason: reason.to_string() }
+    }
+
+    /// What the caller may do.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Function(_) | Self::Internal { .. } => ErrorClass::Query,
+            Self::Store(error) => error.class(),
+        }
+    }
+}
+
+impl From<OperatorError> for Diagnostic {
+    fn from(error: OperatorError) -> Self {
+        Self::new(error.class(), error.to_string())
+    }
+}
+
+/// A step machine.
+///
+/// *Order*: outputs are pushed in processing order and carry the `seq` of the row that caused them, non-decreasing over the batches of
+/// one call. *Time*: row times may go back; stream time is the operator's own, kept in its store where it decides results.
+/// *Holding*: after `flush` nothing is held but what is in a store. *Failure*: an error stops the query; a bad row is a [`Loss`].
+pub trait Operator: Send {
+    /// Handles one step.
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn process(&mut self, step: Step, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError>;
+
+    /// Goes on after [`Progress::More`].
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        let _ = (ctx, out);
+        Ok(Progress::Done)
+    }
+
+    /// Gives out what coalescing held back; called before each commit.
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
+        let _ = (ctx, out);
+        Ok(())
+    }
+
+    /// The operator's stores, always in the same order.
+    fn stores(&mut self) -> Vec<&mut dyn Store> {
+        Vec::new()
+    }
+}
