@@ -9,3 +9,4 @@ pub mod function;
 pub mod sql;
 pub mod plan;
 pub mod operator;
+pub mod engine;
