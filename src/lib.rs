@@ -7,6 +7,8 @@ pub mod state;
 pub mod format;
 pub mod function;
 pub mod sql;
+pub mod catalog;
 pub mod plan;
+pub mod analyzer;
 pub mod operator;
 pub mod engine;
