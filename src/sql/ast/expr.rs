@@ -4,11 +4,13 @@
 //! made with [`Expr::new`], which knows how deep it has become, and the parser refuses those deeper than
 //! [`Expr::MAX_HEIGHT`]; so everything that walks one may recurse.
 
+use std::fmt;
+
 use super::{Ident, Loc, Text, TimeUnit, TypeName};
 use crate::diagnostic::Span;
 
 /// An expression and its place.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Expr {
     /// what it is
     pub kind: ExprKind,
@@ -256,6 +258,12 @@ impl BinaryOp {
     /// True for `+`, `-`, `*`, `/`, `%`.
     pub fn is_arithmetic(self) -> bool {
         matches!(self, Self::Add | Self::Subtract | Self::Multiply | Self::Divide | Self::Modulo)
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}@{:?}", self.kind, self.loc)
     }
 }
 
