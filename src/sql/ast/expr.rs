@@ -172,7 +172,7 @@ pub enum Literal {
 /// A numeric constant as written.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Number {
-    /// its text, with a leading `-` if negative; Rust and Arrow can parse it
+    /// its text, with a leading `-` if negative; a decimal may begin or end with its point
     pub text: String,
     /// which type it has
     pub kind: NumberKind,
