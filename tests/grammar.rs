@@ -20,7 +20,23 @@ struct Shown {
 type Parse = fn(&str) -> Result<Vec<Shown>, Diagnostic>;
 
 fn shown<T: Display + Debug>(node: &T) -> Shown {
-    Shown { sql: node.to_string(), tree: format!("{node:?}") }
+    Shown { sql: node.to_string(), tree: without_absent_fields(format!("{node:?}")) }
+}
+
+/// Leaves out fields that say nothing: `name: None`, `name: []`, `name: false`.
+fn without_absent_fields(mut tree: String) -> String {
+    for absent in [": None", ": []", ": false"] {
+        while let Some(at) = tree.find(absent) {
+            let name = tree[..at].rfind([' ', '(']).map_or(0, |space| space + 1);
+            let end = at + absent.len();
+            if tree[end..].starts_with(", ") {
+                tree.replace_range(name..end + 2, "");
+            } else {
+                tree.replace_range(name.saturating_sub(2)..end, "");
+            }
+        }
+    }
+    tree
 }
 
 fn script(text: &str) -> Result<Vec<Shown>, Diagnostic> {

@@ -252,7 +252,8 @@ impl Parser<'_> {
         }
         let kind = if self.at_symbol("(") {
             self.call(name)?
-        } else if self.accept_symbol(".") {
+        } else if self.at_symbol(".") {
+            self.advance();
             let column = self.name("the name of a column")?;
             ExprKind::Column(ColumnRef { qualifier: Some(name), name: column })
         } else {

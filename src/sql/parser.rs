@@ -529,8 +529,9 @@ impl<'t> Parser<'t> {
         if token.kind != TokenKind::Word || token.text.len() < SHORTEST {
             return None;
         }
-        let words =
-            self.tried.iter().chain(&self.hints).copied().filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic()));
+        // a keyword in full was hardly meant to be an operator
+        let hints: &[&str] = if is_reserved(token.text) { &[] } else { &self.hints };
+        let words = self.tried.iter().chain(hints).copied().filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic()));
         suggest(token.text, words).filter(|word| !token.is_word(word))
     }
 
