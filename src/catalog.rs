@@ -119,9 +119,16 @@ pub struct Catalog {
     sources: BTreeMap<SourceName, Arc<Source>>,
     types: BTreeMap<String, SqlType>,
     queries: BTreeMap<QueryId, Arc<PersistentQuery>>,
+    /// how many persistent queries were ever made; ids are numbered by it
+    numbered: u64,
 }
 
 impl Catalog {
+    /// The number that the next persistent query's id gets.
+    pub fn next_query_number(&self) -> u64 {
+        self.numbered
+    }
+
     /// The source of that name.
     pub fn source(&self, name: &str) -> Option<&Arc<Source>> {
         self.sources.get(name)
@@ -205,6 +212,9 @@ impl Catalog {
 
     /// Adds or replaces a query.
     pub fn put_query(&mut self, query: PersistentQuery) {
+        if !self.queries.contains_key(&query.id) {
+            self.numbered += 1;
+        }
         self.queries.insert(query.id.clone(), Arc::new(query));
     }
 
