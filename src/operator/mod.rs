@@ -5,7 +5,12 @@
 //! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
+mod coalesce;
+mod port;
 pub mod stateless;
+pub mod stream_table_join;
+pub mod table_join;
+pub mod upsert;
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
