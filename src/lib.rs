@@ -1,5 +1,6 @@
 //! riverrun: a SQL engine for streams.
 
+pub mod clock;
 pub mod diagnostic;
 pub mod types;
 pub mod topic;
@@ -9,3 +10,4 @@ pub mod function;
 pub mod sql;
 pub mod plan;
 pub mod operator;
+pub mod runtime;

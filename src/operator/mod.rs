@@ -5,7 +5,10 @@
 //! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
+pub mod chain;
 pub mod stateless;
+
+pub use chain::{StateReader, build, reader};
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;

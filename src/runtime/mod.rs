@@ -85,7 +85,8 @@ impl Runtime {
             0 => std::thread::available_parallelism().map_or(2, usize::from),
             n => n,
         };
-        let runtime = Self { scheduler: Some(scheduler.clone()), ..Self::manual(log, clock, config) };
+        let mut runtime = Self::manual(log, clock, config);
+        runtime.scheduler = Some(scheduler.clone());
         for number in 0..workers {
             let scheduler = scheduler.clone();
             let thread = std::thread::Builder::new()

@@ -114,7 +114,7 @@ impl PartitionGroup {
         let offsets = &rows.batch.meta.offset;
         let offset = offsets[queue.head];
         let before = offsets[..queue.head].iter().rev().take_while(|&&o| o == offset).count() as u32;
-        let skipped = if offset == offsets[0] { skipped } else { 0 };
+        let skipped = if offset == offsets[0] { rows.skipped } else { 0 };
         Position { offset, consumed: before + skipped }
     }
 
