@@ -6,7 +6,12 @@
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
 pub mod chain;
+mod coalesce;
+mod port;
 pub mod stateless;
+pub mod stream_table_join;
+pub mod table_join;
+pub mod upsert;
 
 pub use chain::{StateReader, build, reader};
 
