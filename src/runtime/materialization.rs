@@ -14,7 +14,7 @@ use crate::function::FunctionLimits;
 use crate::operator::{self, Operator, Progress, StateReader, StepContext};
 use crate::plan::topology::{NodeSpec, SubTopology, Topology};
 use crate::state::Overlay;
-use crate::state::encoding::KeyCodec;
+use crate::state::encoding::{KeyCodec, RESERVED_PREFIX};
 use crate::state::overlay::View;
 use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::ChangeBatch;
@@ -152,7 +152,8 @@ impl Plan {
             Some((value, false)) => Some(encode(value)?),
             None => None,
         };
-        Ok((from, to))
+        // what is not a row stands behind all rows
+        Ok((from, to.or_else(|| Some(vec![RESERVED_PREFIX]))))
     }
 }
 
@@ -227,7 +228,7 @@ impl MaterializedView {
     /// The ranges of encoded keys that hold the rows of a lookup; a key's rows (one a window) lie side by side.
     fn ranges(&self, lookup: &Lookup) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, TaskError> {
         Ok(match lookup {
-            Lookup::All => vec![(Vec::new(), None)],
+            Lookup::All => vec![(Vec::new(), Some(vec![RESERVED_PREFIX]))],
             Lookup::Range { from, to } => vec![self.plan.bounds(from.as_ref(), to.as_ref())?],
             Lookup::Keys(columns) => {
                 let rows = columns.first().map_or(0, |c| c.len());
