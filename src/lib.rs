@@ -1,5 +1,6 @@
 //! riverrun: a SQL engine for streams.
 
+pub mod clock;
 pub mod diagnostic;
 pub mod types;
 pub mod topic;
@@ -11,4 +12,8 @@ pub mod catalog;
 pub mod plan;
 pub mod analyzer;
 pub mod operator;
+<<<<<<< HEAD
 pub mod engine;
+=======
+pub mod runtime;
+>>>>>>> runtime

@@ -34,6 +34,8 @@ pub struct InternalTopic {
     pub schema: Vec<Column>,
     /// how many of them are the key
     pub key_count: usize,
+    /// the format whose key bytes decide the partition of a row: that of the topics it must be co-partitioned with
+    pub key_format: FormatSpec,
 }
 
 /// One graph of operators between topics; one task a partition.

@@ -336,6 +336,12 @@ pub trait Log: Send + Sync + 'static {
     /// and must not call the log.
     fn watch(&self, topics: &[TopicName], wake: Arc<dyn Fn() + Send + Sync>) -> WatchGuard;
 
+    /// Drops the records of a partition before `before`, which nobody will read again. Called now and then for internal topics.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownTopic`], or what the storage says.
+    fn trim(&self, at: &TopicPartition, before: Offset) -> Result<(), TopicError>;
+
     /// Drops what retention and compaction say; returns how many records went. Called now and then by the runtime.
     ///
     /// # Errors
