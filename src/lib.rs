@@ -1,8 +1,9 @@
 //! riverrun: a SQL engine for streams.
 
-pub mod clock;
 pub mod diagnostic;
+pub mod clock;
 pub mod types;
+pub mod storage;
 pub mod topic;
 pub mod state;
 pub mod format;
@@ -12,8 +13,6 @@ pub mod catalog;
 pub mod plan;
 pub mod analyzer;
 pub mod operator;
-<<<<<<< HEAD
-pub mod engine;
-=======
 pub mod runtime;
->>>>>>> runtime
+pub mod config;
+pub mod engine;
