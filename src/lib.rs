@@ -7,5 +7,6 @@ pub mod state;
 pub mod format;
 pub mod function;
 pub mod sql;
+pub mod analyzer;
 pub mod plan;
 pub mod operator;

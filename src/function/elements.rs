@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray, Scalar, StringArray, StructArray, UInt32Array};
-use arrow::buffer::{BooleanBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{interleave, nullif, take};
 use arrow::datatypes::{DataType, Field};
@@ -184,7 +184,3 @@ fn field_kernel(call: &Call<'_>, _: &mut Failures<'_>) -> Out {
     }))
 }
 
-/// List offsets as Arrow holds them.
-pub(super) fn offsets_of(ends: Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(ends))
-}
