@@ -1,14 +1,8 @@
 //! riverrun: a SQL engine for streams.
 
-pub mod clock;
 pub mod diagnostic;
 pub mod clock;
 pub mod types;
-<<<<<<< HEAD
-=======
-pub mod sql;
-pub mod format;
->>>>>>> log
 pub mod storage;
 pub mod topic;
 pub mod state;

@@ -7,6 +7,7 @@
 pub mod command_log;
 pub mod effect;
 pub mod insert;
+pub mod json_rows;
 pub mod outcome;
 pub mod print;
 pub mod pull;
@@ -29,9 +30,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
-use crate::runtime::{QuerySpec, Runtime, RuntimeConfig};
+use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
 use crate::sql;
-use crate::topic::embedded::{EmbeddedLog, EmbeddedOptions};
+use crate::topic::embedded::{EmbeddedLog, LogOptions};
 use crate::topic::memory::MemoryLog;
 use crate::topic::{Log, Owner, TopicSpec};
 use crate::types::{QueryId, TopicName};
@@ -40,7 +41,7 @@ use command_log::{Command, CommandLog};
 use effect::{Effect, EffectContext, Start, Topics};
 
 pub use outcome::*;
-pub use records::{RawRecord, StoredRecord};
+pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
 pub use session::Session;
 
 /// How an engine is opened.
@@ -79,7 +80,7 @@ struct Inner {
     log: Arc<dyn Log>,
     runtime: Runtime,
     commands: CommandLog,
-    registry: Registry,
+    registry: &'static Registry,
     config: Config,
     clock: Arc<dyn Clock>,
     service_id: String,
@@ -107,13 +108,13 @@ impl Engine {
         let runtime = if config.manual {
             Runtime::manual(log.clone(), clock.clone(), runtime_config)
         } else {
-            Runtime::open(log.clone(), clock.clone(), runtime_config)
+            Runtime::new(log.clone(), clock.clone(), runtime_config)?
         };
         let inner = Inner {
             log,
             runtime,
             commands,
-            registry: Registry::new(),
+            registry: Registry::builtin(),
             config: properties,
             clock,
             service_id,
@@ -154,8 +155,8 @@ impl Engine {
     }
 
     /// The functions there are.
-    pub fn registry(&self) -> &Registry {
-        &self.inner.registry
+    pub fn registry(&self) -> &'static Registry {
+        self.inner.registry
     }
 
     /// The service's id.
@@ -179,7 +180,17 @@ impl Engine {
     /// # Errors
     /// If that takes longer than `timeout`, or a query is in ERROR: its reason.
     pub fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), Diagnostic> {
-        self.inner.runtime.wait_idle(timeout).map_err(Into::into)
+        let timeout = timeout.unwrap_or(Duration::from_secs(u64::MAX / 4));
+        let caught_up = self.inner.runtime.wait_idle(&|_| true, timeout);
+        for status in self.inner.runtime.statuses() {
+            if let (QueryState::Error, Some(error)) = (status.state, status.errors.last()) {
+                return Err(Diagnostic::new(ErrorClass::Query, format!("query {} is in ERROR: {}", status.id, error.message)));
+            }
+        }
+        if caught_up {
+            return Ok(());
+        }
+        Err(Diagnostic::new(ErrorClass::Retry, format!("queries still have input to read after {} ms", timeout.as_millis())))
     }
 
     /// Stops all queries at a commit, forces everything to disk.
@@ -187,7 +198,10 @@ impl Engine {
     /// # Errors
     /// If the last commit fails.
     pub fn close(&self) -> Result<(), Diagnostic> {
-        self.inner.runtime.close();
+        for status in self.inner.runtime.statuses() {
+            // A query that ended by itself in between is as good as stopped.
+            let _ = self.inner.runtime.stop(&status.id);
+        }
         self.inner.log.sync().map_err(Into::into)
     }
 
@@ -229,7 +243,7 @@ impl Engine {
         let topics = Recorded(&command.partitions);
         let ctx = EffectContext {
             catalog,
-            registry: &self.inner.registry,
+            registry: self.inner.registry,
             settings: &settings,
             properties: &command.properties,
             topics: &topics,
@@ -259,7 +273,7 @@ impl Engine {
         let seen = Seen { log: &self.inner.log, partitions: Mutex::default() };
         let ctx = EffectContext {
             catalog: &catalog,
-            registry: &self.inner.registry,
+            registry: self.inner.registry,
             settings: &settings,
             properties,
             topics: &seen,
@@ -299,19 +313,17 @@ impl Engine {
     fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
-            self.inner.runtime.stop(id);
-            self.inner.runtime.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
+            if let Err(error) = self.inner.runtime.forget(id) {
+                tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
+                self.inner.log.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
+            }
         }
         for (id, paused) in &effect.pauses {
-            if *paused {
-                self.inner.runtime.pause(id);
-            } else {
-                self.inner.runtime.resume(id);
-            }
+            if *paused { self.inner.runtime.pause(id)? } else { self.inner.runtime.resume(id)? }
         }
         if let Some(start) = &effect.start {
             if start.replaces {
-                self.inner.runtime.stop(&start.query.id);
+                self.inner.runtime.stop(&start.query.id)?;
             }
             self.inner.plans.write().insert(start.query.id.clone(), start.clone());
             self.start(start, false)?;
@@ -339,7 +351,7 @@ impl Engine {
         };
         self.inner.runtime.start(spec)?;
         if paused {
-            self.inner.runtime.pause(id);
+            self.inner.runtime.pause(id)?;
         }
         Ok(())
     }
@@ -352,12 +364,12 @@ fn identity(start: &Start) -> Vec<String> {
 
 fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
     let Some(dir) = &config.data_dir else { return Ok(MemoryLog::new(clock.clone())) };
-    let mut options = EmbeddedOptions::default();
-    if let Some(ms) = properties.int("storage.fsync.interval.ms") {
-        options.fsync_interval_ms = ms.max(0) as u64;
+    let mut options = LogOptions::default();
+    if let Some(interval) = properties.millis("storage.fsync.interval.ms") {
+        options.storage.sync_interval = interval;
     }
     if let Some(bytes) = properties.bytes("storage.min.free.bytes") {
-        options.min_free_bytes = bytes;
+        options.storage.min_free_bytes = bytes;
     }
     Ok(EmbeddedLog::open(dir, options, clock.clone())?)
 }

@@ -17,7 +17,7 @@ use datafusion::scalar::ScalarValue;
 use super::outcome::{NextRows, ResultColumn, RowSource, Rows, RowsKind};
 use super::{Engine, push};
 use crate::analyzer::AnalysisContext;
-use crate::analyzer::expr::bind_constant;
+use crate::analyzer::expr_constant::bind_constant;
 use crate::analyzer::query::{bind_in, bind_items};
 use crate::analyzer::relation::{RelRole, Relation, ScanOptions, internal, scan, source_of};
 use crate::analyzer::select::{ListOf, Namer, Selected, check_names, expand, expect_boolean, names};
@@ -226,7 +226,7 @@ fn lookup(condition: &Expr, relation: &Relation, source: &Source, ctx: &Analysis
     for (column, values) in keys.iter().zip(&per_column) {
         let mut scalars = Vec::new();
         for value in values {
-            let scalar = bind_constant(value, &column.ty, column.name.as_str(), ctx.registry)?;
+            let scalar = bind_constant(value, &column.ty, column.name.as_str(), ctx.registry, &|_| None)?;
             if scalar.is_null() {
                 return Err(Diagnostic::user(format!("Primary key columns can not be NULL: ({})", crate::analyzer::sql_text(condition))).at(value.span()));
             }
@@ -243,8 +243,8 @@ fn lookup(condition: &Expr, relation: &Relation, source: &Source, ctx: &Analysis
 fn fixed<'e>(condition: &'e Expr, column: &str, relation: &Relation) -> Option<Vec<&'e Expr>> {
     let is_column = |e: &Expr| {
         let reference = e.as_column()?;
-        let qualifier = reference.qualifier.as_ref().map(|q| q.as_str());
-        let found = relation.scope().resolve(qualifier, reference.name.as_str(), e.span()).ok()?;
+        let scope = relation.scope();
+        let found = scope.resolve(reference).ok()?;
         (found.physical == column).then_some(())
     };
     let constant = |e: &Expr| {

@@ -181,7 +181,8 @@ impl RowSource for PushRows {
         Arc::new(move || {
             cancelled.store(true, Ordering::Relaxed);
             queue.leave();
-            engine.runtime().stop(&id);
+            // It may have ended by itself.
+            let _ = engine.runtime().stop(&id);
         })
     }
 }
@@ -189,7 +190,8 @@ impl RowSource for PushRows {
 impl Drop for PushRows {
     fn drop(&mut self) {
         self.queue.leave();
-        self.engine.runtime().stop(&self.id);
+        // It may have ended by itself.
+        let _ = self.engine.runtime().forget(&self.id);
         self.engine.inner.transient.lock().running.remove(&self.id);
     }
 }

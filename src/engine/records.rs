@@ -12,12 +12,11 @@ use arrow::datatypes::DataType;
 use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value};
 
-use super::{Engine, insert};
-use crate::analyzer::expr::constant_from_json;
+use super::{Engine, insert, json_rows};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::topic::partitioner::partition_for;
 use crate::topic::{Append, Commit, NO_TIMESTAMP, ReadLimit, TopicPartition, headers_type};
-use crate::types::{TopicName, fold, pseudo};
+use crate::types::{TopicName, fold};
 
 /// Headers of one record: keys with values.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
@@ -176,54 +175,17 @@ impl Engine {
             Diagnostic::user(format!("Cannot insert values into an unknown stream/table: {target}")).help("SHOW STREAMS and SHOW TABLES list what there is")
         })?;
         insert::check_target(source, Span::default())?;
-        let mut good = Vec::new();
-        let mut answers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let row = json_row(&row, source).and_then(|row| insert::check_key(&row, source).map(|()| row));
-            answers.push(row.map(|row| good.push(row)));
-        }
-        if !good.is_empty() {
-            insert::append(source, &good, self.log())?;
-        }
-        Ok(answers)
+        json_rows::insert(source, rows, self.log())
     }
 }
 
 /// A name as in SQL: bare and then upper case, or in backquotes or double quotes.
-fn identifier(text: &str) -> String {
+pub(super) fn identifier(text: &str) -> String {
     let inner = |q: char| text.strip_prefix(q).and_then(|t| t.strip_suffix(q));
     match inner('`').or_else(|| inner('"')) {
         Some(quoted) => quoted.to_owned(),
         None => fold(text, false),
     }
-}
-
-fn json_row(object: &Map<String, Value>, source: &crate::catalog::Source) -> Result<insert::Row, Diagnostic> {
-    let mut row = insert::Row::default();
-    for (field, value) in object {
-        let exact = source.schema.index_of(field);
-        let name = identifier(field);
-        match exact.or_else(|| source.schema.index_of(&name)) {
-            Some(index) => {
-                let column = &source.schema.columns()[index];
-                row.values.insert(index, constant_from_json(value, &column.ty, column.name.as_str())?);
-            }
-            None if name == pseudo::ROWTIME => row.rowtime = Some(row_time(value)?),
-            None => {
-                let error = Diagnostic::user(format!("Column name `{field}` does not exist in {}.", source.name));
-                return Err(match crate::diagnostic::suggest(&name, source.schema.columns().iter().map(|c| c.name.as_str())) {
-                    Some(near) => error.help(format!("did you mean {near}?")),
-                    None => error.help(format!("its columns are {}", source.schema)),
-                });
-            }
-        }
-    }
-    Ok(row)
-}
-
-fn row_time(value: &Value) -> Result<i64, Diagnostic> {
-    let given = value.as_i64().or_else(|| value.as_str().and_then(|t| t.trim().parse().ok()));
-    given.filter(|t| *t >= 0).ok_or_else(|| Diagnostic::user(format!("ROWTIME must be milliseconds since 1970, not {value}")))
 }
 
 fn unknown(topic: &str) -> Diagnostic {

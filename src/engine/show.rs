@@ -13,7 +13,7 @@ use super::outcome::{
 use super::{Engine, Session, effect, settings};
 use crate::analyzer::AnalysisContext;
 use crate::catalog::{Catalog, PersistentQuery, QueryKind, Source, SourceKind};
-use crate::config::{PROPERTIES, Scope};
+use crate::config::{Editable, PROPERTIES, Scope};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Lowering, lower};
 use crate::runtime::QueryState;
@@ -196,7 +196,7 @@ fn query_description(query: &PersistentQuery, engine: &Engine) -> Result<QueryDe
     let start = plans.get(&query.id);
     let status = engine.runtime().status(&query.id);
     let sink = catalog.source(query.sink.as_str());
-    let errors = status.iter().flat_map(|s| &s.errors).map(|e| (e.time_ms, format!("{:?}", e.class).to_uppercase(), e.message.clone()));
+    let errors = status.iter().flat_map(|s| &s.errors).map(|e| (e.at_ms, format!("{:?}", e.class).to_uppercase(), e.message.clone()));
     Ok(QueryDescription {
         line: query_line(query, engine),
         schema: sink.map_or_else(LogicalSchema::default, |s| s.schema.clone()),
@@ -306,7 +306,7 @@ fn properties(session: &Session) -> Description {
             scope: scope.name().to_owned(),
             overridden_by: overridden_by.to_owned(),
             value: if secret || p.name.starts_with("ksql.functions.") { "[hidden]".to_owned() } else { value },
-            editable: p.is_editable(),
+            editable: p.editable == Editable::Session,
         }
     });
     Description::Properties(lines.collect())
@@ -323,10 +323,11 @@ fn function(name: &Ident, engine: &Engine) -> Result<Description, Diagnostic> {
     })?;
     let variations = doc.variations.iter().map(|(signature, words)| FunctionVariation {
         parameters: signature
-            .parameters()
-            .map(|p| FunctionParameter { name: p.name.to_owned(), ty: p.ty, variadic: p.variadic })
+            .parameters
+            .iter()
+            .map(|p| FunctionParameter { name: p.name.clone(), ty: p.pattern.to_string(), variadic: p.variadic })
             .collect(),
-        returns: signature.returns(),
+        returns: signature.result.to_string(),
         description: (*words).to_owned(),
     });
     Ok(Description::Function(Box::new(FunctionDescription {

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-use super::*;
-pub(super) fn decoder(_: Vec<arrow::datatypes::DataType>) -> Result<Box<dyn RecordDecoder>, Diagnostic> { Err(not_built(Format::None)) }
-pub(super) fn encoder() -> Result<Box<dyn RecordEncoder>, Diagnostic> { Err(not_built(Format::None)) }
-=======
 //! NONE: no columns, null payloads; also the key of every stream without key columns, whatever its declared format.
 //!
 //! The subtle thing: what stands in the records all the same is ignored, not refused.
@@ -49,4 +44,3 @@ mod tests {
         assert_eq!(encoder().encode(&[], None, 2).payloads, BinaryArray::new_null(2));
     }
 }
->>>>>>> format

@@ -23,6 +23,8 @@ pub mod like;
 pub mod text;
 pub mod udf;
 
+pub use registry::Registry;
+
 /// The families of scalar functions.
 const FAMILIES: &[&[registry::Function]] = &[conditional::FUNCTIONS, math::FUNCTIONS, string::FUNCTIONS];
 

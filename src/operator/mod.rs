@@ -51,6 +51,20 @@ pub enum LossKind {
     Unencodable,
 }
 
+impl LossKind {
+    /// As `EXPLAIN` and the processing log name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::BadTimestamp => "bad timestamp",
+            Self::NullKey => "null key",
+            Self::Late => "late",
+            Self::Expression => "expression",
+            Self::Unencodable => "unencodable",
+        }
+    }
+}
+
 /// Where an operator reports losses and reads its limits.
 #[derive(Debug)]
 pub struct StepContext {

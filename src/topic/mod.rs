@@ -342,13 +342,6 @@ pub trait Log: Send + Sync + 'static {
     /// and must not call the log.
     fn watch(&self, topics: &[TopicName], wake: Arc<dyn Fn() + Send + Sync>) -> WatchGuard;
 
-<<<<<<< HEAD
-    /// Drops the records of a partition before `before`, which nobody will read again. Called now and then for internal topics.
-    ///
-    /// # Errors
-    /// [`TopicError::UnknownTopic`], or what the storage says.
-    fn trim(&self, at: &TopicPartition, before: Offset) -> Result<(), TopicError>;
-=======
     /// Allows to drop the records before `before`, as far as they lie in blocks that end there; for topics whose only reader has
     /// committed so far (repartition topics). A log that cannot drop keeps them, which this default does.
     ///
@@ -358,7 +351,6 @@ pub trait Log: Send + Sync + 'static {
         let _ = (at, before);
         Ok(())
     }
->>>>>>> log
 
     /// Drops what retention and compaction say; returns how many records went. Called now and then by the runtime.
     ///

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-use super::*;
-pub(super) fn decoder(_: &FormatSpec, _: Side, _: &[Column], _: &[usize]) -> Result<Box<dyn RecordDecoder>, Diagnostic> { Err(not_built(Format::Json)) }
-pub(super) fn encoder(_: &FormatSpec, _: Side, _: &[Column]) -> Result<Box<dyn RecordEncoder>, Diagnostic> { Err(not_built(Format::Json)) }
-=======
 //! JSON records: text to columns and back.
 //!
 //! A record's way in: [`decode`] takes a batch of payloads; for each, `FieldTable::locate` walks the fields, of which the
@@ -58,4 +53,3 @@ pub(super) fn compact_text(payload: &[u8]) -> Option<String> {
     value_text::push_compact(payload, span, &mut out).ok()?;
     String::from_utf8(out).ok()
 }
->>>>>>> format
