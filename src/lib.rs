@@ -1,7 +1,9 @@
 //! riverrun: a SQL engine for streams.
 
 pub mod diagnostic;
+pub mod clock;
 pub mod types;
+pub mod storage;
 pub mod topic;
 pub mod state;
 pub mod format;
@@ -11,4 +13,6 @@ pub mod catalog;
 pub mod plan;
 pub mod analyzer;
 pub mod operator;
+pub mod runtime;
+pub mod config;
 pub mod engine;

@@ -195,6 +195,7 @@ fn rekey(relation: Relation, keys: &[GroupKey]) -> Result<Relation, Diagnostic> 
     }
     let op = StreamOp::Rekey {
         keys: keys.iter().map(|k| k.bound.expr.clone()).collect(),
+        key_format: relation.key_format.clone(),
         role: "Aggregate-GroupBy".to_owned(),
         drop_null_keys: true,
         drop_absent: !relation.is_table,
@@ -378,7 +379,6 @@ fn check_grouped(expr: &Expr, grouping: &Grouping, clause: &str, ctx: &AnalysisC
     }
     if let ExprKind::Column(reference) = &expr.kind {
         let name = reference.name.as_str();
-        let qualifier = reference.qualifier.as_ref().map(|q| q.as_str());
         let is_bound = [pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&name);
         if is_bound && (grouping.windowed || grouping.before.window.is_some()) {
             return Ok(());
@@ -386,7 +386,7 @@ fn check_grouped(expr: &Expr, grouping: &Grouping, clause: &str, ctx: &AnalysisC
         if is_bound {
             return Err(Diagnostic::user(format!("Window bounds column {name} can only be used in the SELECT clause of windowed aggregations")).at(expr.span()));
         }
-        return match grouping.before.scope().resolve(qualifier, name, expr.span()) {
+        return match grouping.before.scope().resolve(reference) {
             Ok(found) if grouping.relation.by_physical(&found.physical).is_some() => Ok(()),
             Ok(_) => Err(not_grouped(clause, &sql_text(expr)).at(expr.span())),
             Err(error) => Err(error),

@@ -7,7 +7,8 @@ use arrow::datatypes::Field;
 use arrow::datatypes::Schema;
 
 use super::AnalysisContext;
-use super::expr::{Bound, bind};
+use super::expr::Bound;
+use super::query::bind_in;
 use super::relation::{KeyPart, RelColumn, RelRole, Relation, ScanOptions, column, internal, scan, source_of};
 use crate::diagnostic::Diagnostic;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp, arrow_schema_of};
@@ -135,8 +136,8 @@ fn criteria(left: &Relation, right: &Relation, on: &Expr, ctx: &AnalysisContext<
             .at(on.span()));
     }
     let (left_ast, right_ast) = if a_left { (a, b) } else { (b, a) };
-    let left_bound = bind(left_ast, &left.scope(), ctx.registry)?;
-    let right_bound = bind(right_ast, &right.scope(), ctx.registry)?;
+    let left_bound = bind_in(left_ast, left, ctx)?;
+    let right_bound = bind_in(right_ast, right, ctx)?;
     if left_bound.ty != right_bound.ty {
         return Err(Diagnostic::user(format!(
             "Invalid join condition: types don't match. Got {}{{{}}} = {}{{{}}}.",
@@ -167,8 +168,7 @@ fn side_of(expr: &Expr, left: &Relation, right: &Relation, on: &Expr) -> Result<
     };
     expr.walk(&mut |node| {
         let ExprKind::Column(reference) = &node.kind else { return };
-        let qualifier = reference.qualifier.as_ref().map(|q| q.as_str());
-        match both.resolve(qualifier, reference.name.as_str(), node.span()) {
+        match both.resolve(reference) {
             Ok(found) if left.by_physical(&found.physical).is_some() => in_left = true,
             Ok(_) => in_right = true,
             Err(e) => error = error.take().or(Some(e)),
@@ -243,6 +243,7 @@ fn moved(left: Relation, on: &Criteria, right: &Relation, role: &str) -> Result<
     fields.extend(arrow_schema_of(&left.plan).fields().iter().map(|f| f.as_ref().clone()));
     let op = StreamOp::Rekey {
         keys: vec![on.left.expr.clone()],
+        key_format: right.key_format.clone(),
         role: role.to_owned(),
         drop_null_keys: false,
         drop_absent: false,

@@ -6,6 +6,13 @@
 
 pub mod aggregate;
 pub mod expr;
+mod expr_call;
+mod expr_coerce;
+mod expr_collection;
+pub mod expr_constant;
+mod expr_operator;
+#[cfg(test)]
+mod expr_tests;
 pub mod join;
 pub mod properties;
 pub mod query;

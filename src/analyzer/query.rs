@@ -7,12 +7,13 @@ use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::{Expr as DfExpr, Filter, LogicalPlan};
 use std::sync::Arc;
 
-use super::expr::{Bound, bind_with};
+use super::expr::{Binder, Bound};
 use super::relation::{KeyPart, RelColumn, RelRole, Relation, ScanOptions, column, internal, scan, source_of};
 use super::select::{Item, KeyOrigin, ListOf, Namer, Selected, check_names, expand, expect_boolean, split_key};
 use super::{AnalysisContext, aggregate, join, select, sql_text};
 use crate::diagnostic::Diagnostic;
 use crate::format::FormatSpec;
+use crate::function::table::TableFunction;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp, arrow_schema_of};
 use crate::plan::topology::{KeyWindow, TableCall};
 use crate::sql::ast::{Emit, Expr, ExprKind, Query, Select};
@@ -157,7 +158,8 @@ pub fn bind_in(expr: &Expr, relation: &Relation, ctx: &AnalysisContext<'_>) -> R
         let found = relation.computed.iter().find(|(e, _, _)| e == node)?;
         Some(Ok(Bound { expr: column(&found.1), ty: found.2.clone() }))
     };
-    bind_with(expr, &relation.scope(), ctx.registry, &mut intercept)
+    let custom = |name: &str| ctx.catalog.types().get(name).cloned();
+    Binder::new(&relation.scope(), ctx.registry).custom_types(&custom).intercept(&mut intercept).bind(expr)
 }
 
 fn partitioned(relation: Relation, select: &Select, names: &[Option<String>], ctx: &AnalysisContext<'_>) -> Result<(Relation, KeyOrigin), Diagnostic> {
@@ -301,7 +303,12 @@ fn table_call(call: &Expr, relation: &Relation, ctx: &AnalysisContext<'_>) -> Re
         return Err(Diagnostic::user(format!("Table functions cannot be nested: {}", sql_text(call))).at(call.span()));
     }
     let bound = bind_in(arg, relation, ctx)?;
-    let ty = ctx.registry.table_function_type(name.as_str(), std::slice::from_ref(&bound.ty)).map_err(|e| e.at(call.span()))?;
+    let resolved = TableFunction::resolve(name.as_str(), std::slice::from_ref(&bound.ty));
+    let (_, ty) = match resolved {
+        Some(Ok(found)) => found,
+        Some(Err(reason)) => return Err(Diagnostic::user(reason).at(call.span())),
+        None => return Err(internal("a table function that is none")),
+    };
     Ok((TableCall { function: name.as_str().to_owned(), arg: bound.expr }, ty))
 }
 

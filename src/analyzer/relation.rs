@@ -221,13 +221,8 @@ impl Relation {
 
     /// The names in reach, for binding.
     pub fn scope(&self) -> Scope {
-        let columns = self.columns.iter().map(|c| ScopeColumn {
-            qualifier: (!c.qualifier.is_empty()).then(|| c.qualifier.clone()),
-            name: c.name.clone(),
-            ty: c.ty.clone(),
-            physical: c.physical.clone(),
-        });
-        Scope::new(columns.collect())
+        let columns = self.columns.iter().map(|c| ScopeColumn::new(&c.qualifier, &c.name, c.ty.clone(), &c.physical));
+        Scope::new(columns.collect()).with_sources(self.sources.iter().map(|(alias, _)| alias.clone()))
     }
 
     /// How many sources have a column of that name.

@@ -175,7 +175,7 @@ impl Namer {
             ExprKind::Column(reference) => {
                 let name = reference.name.as_str();
                 let clash = relation.is_join() && relation.sources_with(name) > 1;
-                match relation.scope().resolve(reference.qualifier.as_ref().map(|q| q.as_str()), name, expr.span()) {
+                match relation.scope().resolve(reference) {
                     Ok(found) if clash => match relation.by_physical(&found.physical) {
                         Some(c) if !c.qualifier.is_empty() => format!("{}_{name}", c.qualifier),
                         _ => name.to_owned(),

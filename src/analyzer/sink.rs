@@ -215,8 +215,8 @@ fn with_sink(query: &BoundQuery, sink: &Source) -> Result<LogicalPlan, Diagnosti
     if narrower {
         let columns = query.schema.columns().iter().zip(sink.schema.columns());
         let exprs = columns
-            .map(|(a, b)| super::expr::cast_to(super::relation::column(a.name.as_str()), &a.ty, &b.ty))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(a, b)| super::expr::widen(super::relation::column(a.name.as_str()), &a.ty, &b.ty))
+            .collect::<Vec<_>>();
         let schema = sink.schema.to_arrow().as_ref().clone();
         plan = StreamNode::plan(StreamOp::Project { exprs }, vec![plan], schema, shape).map_err(internal)?;
     }

@@ -5,7 +5,7 @@
 
 use super::properties::{self, WithClause, key_wrapping, spec, value_wrapping};
 use super::sink::check_sides;
-use super::{AnalysisContext, expr};
+use super::AnalysisContext;
 use crate::catalog::{Source, SourceKind, taken};
 use crate::diagnostic::Diagnostic;
 use crate::format::Format;
@@ -122,7 +122,7 @@ pub fn columns(defs: &[ColumnDef], kind: SourceKind, ctx: &AnalysisContext<'_>) 
         if out.iter().any(|c| c.name.as_str() == name) {
             return Err(Diagnostic::user(format!("Duplicate column names: `{name}`")).at(def.name.span()));
         }
-        let ty = expr::resolve_type(&def.ty, &|custom| ctx.catalog.types().get(custom).cloned())?;
+        let ty = def.ty.resolve(&|custom| ctx.catalog.types().get(custom).cloned())?;
         let role = role(def, kind, &ty, &out, ctx).map_err(|e| e.at(def.loc.0))?;
         out.push(Column { name: name.into(), ty, role });
     }

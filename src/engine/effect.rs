@@ -433,7 +433,7 @@ fn drop_source(statement: &ast::DropSource, ctx: &EffectContext<'_>) -> Result<E
 }
 
 fn create_type(if_not_exists: bool, name: &ast::Ident, ty: &ast::TypeName, ctx: &EffectContext<'_>) -> Result<Effect, Diagnostic> {
-    let ty = crate::analyzer::expr::resolve_type(ty, &|custom| ctx.catalog.types().get(custom).cloned())?;
+    let ty = ty.resolve(&|custom| ctx.catalog.types().get(custom).cloned())?;
     if ctx.catalog.types().contains_key(name.as_str()) {
         let text = format!("Cannot register custom type '{}' since it is already registered with type: {}", name.as_str(), ctx.catalog.types()[name.as_str()]);
         return if if_not_exists { Ok(warned(text)) } else { Err(Diagnostic::user(text).at(name.span()).help("DROP TYPE it first")) };

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray};
+use arrow::array::{Array, ArrayRef, BinaryArray};
 use datafusion::scalar::ScalarValue;
 
 use crate::analyzer::AnalysisContext;
-use crate::analyzer::expr::bind_constant;
+use crate::analyzer::expr_constant::bind_constant;
 use crate::catalog::Source;
 use crate::diagnostic::{Diagnostic, Span};
 use crate::format::{self, Format, Side};
@@ -67,11 +67,12 @@ pub fn rows(statement: &InsertValues, source: &Source, ctx: &AnalysisContext<'_>
             match target {
                 Some(index) => {
                     let column = &source.schema.columns()[*index];
-                    let scalar = bind_constant(value, &column.ty, column.name.as_str(), ctx.registry)?;
+                    let custom = |name: &str| ctx.catalog.types().get(name).cloned();
+                    let scalar = bind_constant(value, &column.ty, column.name.as_str(), ctx.registry, &custom)?;
                     row.values.insert(*index, scalar);
                 }
                 None => {
-                    let scalar = bind_constant(value, &SqlType::BigInt, pseudo::ROWTIME, ctx.registry)?;
+                    let scalar = bind_constant(value, &SqlType::BigInt, pseudo::ROWTIME, ctx.registry, &|_| None)?;
                     let ScalarValue::Int64(time) = scalar else { continue };
                     if time.is_some_and(|t| t < 0) {
                         return Err(Diagnostic::user("ROWTIME cannot be negative").at(value.span()));
@@ -143,20 +144,29 @@ pub fn check_key(row: &Row, source: &Source) -> Result<(), Diagnostic> {
 pub fn append(source: &Source, rows: &[Row], log: &Arc<dyn Log>) -> Result<(), Diagnostic> {
     let columns = source.schema.columns();
     let arrays = columns.iter().enumerate().map(|(i, c)| array(rows, i, c)).collect::<Result<Vec<_>, _>>()?;
+    let times: Vec<i64> = rows.iter().map(|r| r.rowtime.unwrap_or(NO_TIMESTAMP)).collect();
+    append_columns(source, &arrays, &times, log)
+}
+
+/// Encodes and appends rows given as columns of the source's schema, with their row times in ms; all or none.
+///
+/// # Errors
+/// A value the format cannot write; what the log says.
+pub fn append_columns(source: &Source, arrays: &[ArrayRef], times: &[i64], log: &Arc<dyn Log>) -> Result<(), Diagnostic> {
+    let columns = source.schema.columns();
     let side = |role: &ColumnRole| -> (Vec<Column>, Vec<ArrayRef>) {
-        let pairs = columns.iter().zip(&arrays).filter(|(c, _)| c.role == *role);
+        let pairs = columns.iter().zip(arrays).filter(|(c, _)| c.role == *role);
         pairs.map(|(c, a)| (c.clone(), a.clone())).unzip()
     };
     let (key_columns, key_arrays) = side(&ColumnRole::Key);
     let (value_columns, value_arrays) = side(&ColumnRole::Value);
     let keys = if key_columns.is_empty() || source.key_format.format == Format::None {
-        BinaryArray::new_null(rows.len())
+        BinaryArray::new_null(times.len())
     } else {
         encode(&source.key_format, Side::Key, &key_columns, &key_arrays)?
     };
     let values = encode(&source.value_format, Side::Value, &value_columns, &value_arrays)?;
-    let times: Vec<i64> = rows.iter().map(|r| r.rowtime.unwrap_or(NO_TIMESTAMP)).collect();
-    log.commit(Commit { outputs: spread(source, &times, &keys, &values, log)?, ..Commit::default() })?;
+    log.commit(Commit { outputs: spread(source, times, &keys, &values, log)?, ..Commit::default() })?;
     Ok(())
 }
 
@@ -172,13 +182,12 @@ fn array(rows: &[Row], index: usize, column: &Column) -> Result<ArrayRef, Diagno
 
 fn encode(spec: &format::FormatSpec, side: Side, columns: &[Column], arrays: &[ArrayRef]) -> Result<BinaryArray, Diagnostic> {
     let mut encoder = format::encoder(spec, side, columns)?;
-    let encoded = encoder.encode(arrays, None);
-    super::encoded(encoded).map_err(|reason| Diagnostic::user(format!("row cannot be written as {}: {reason}", spec.format)))
+    let rows = arrays.first().map_or(0, |a| a.len());
+    super::encoded(encoder.encode(arrays, None, rows)).map_err(|reason| Diagnostic::user(format!("row cannot be written as {}: {reason}", spec.format)))
 }
 
 /// Groups rows by their partition, in order.
 fn spread(source: &Source, times: &[i64], keys: &BinaryArray, values: &BinaryArray, log: &Arc<dyn Log>) -> Result<Vec<Append>, Diagnostic> {
-    use arrow::array::Array;
     let partitions = log.describe(&source.topic)?.map_or(source.partitions, |t| t.partitions).max(1);
     let mut by_partition: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for row in 0..keys.len() {

@@ -54,8 +54,8 @@ pub fn query(config: &Config) -> QuerySettings {
             collect_set: config.limit("ksql.functions.collect_set.limit"),
         }),
         strictness: Strictness {
-            timestamp: config.bool("ksql.timestamp.throw.on.invalid"),
-            decode: config.bool("ksql.fail.on.deserialization.error"),
+            bad_timestamp: config.bool("ksql.timestamp.throw.on.invalid"),
+            undecodable: config.bool("ksql.fail.on.deserialization.error"),
         },
         ..QuerySettings::default()
     }

@@ -1,7 +1,32 @@
 //! Scalar, aggregate and table functions of the KSQL dialect, vectorized over Arrow columns.
 
 pub mod aggregate;
+pub mod arithmetic;
+pub mod calendar;
+pub mod cast;
+pub mod columns;
+pub mod compile;
+pub mod decimal;
+pub mod deep;
 pub mod eval;
+pub mod registry;
+pub mod resolve;
+pub mod signature;
+pub mod table;
+pub mod logic;
+pub mod relation;
+pub mod string;
+pub mod conditional;
+pub mod math;
+pub mod elements;
+pub mod like;
+pub mod text;
+pub mod udf;
+
+pub use registry::Registry;
+
+/// The families of scalar functions.
+const FAMILIES: &[&[registry::Function]] = &[conditional::FUNCTIONS, math::FUNCTIONS, string::FUNCTIONS];
 
 /// Limits that properties set on aggregate functions; `None`: unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use super::topology::{
     AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port, SourceInput,
     SubTopology, TableCall, Topology,
 };
+use crate::format::{self, Format, FormatSpec, Side, Wrapping};
 use crate::types::{Column, ColumnName, SqlType};
 
 /// What lowering needs beside the plan.
@@ -158,7 +159,7 @@ impl Builder<'_> {
     }
 
     fn rekey(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
-        let StreamOp::Rekey { keys, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op else {
+        let StreamOp::Rekey { keys, key_format, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op else {
             return Err("a rekey".into());
         };
         let own: BTreeSet<String> = node.schema.fields().iter().take(keys.len()).map(|f| f.name().clone()).collect();
@@ -189,8 +190,10 @@ impl Builder<'_> {
         let partitions = built.sub.partitions;
         let index = self.internal.len();
         let name = format!("{}-{role}-repartition", self.options.group);
-        let columns = schema.fields().iter().enumerate().map(|(i, f)| to_column(f, i < keys.len())).collect::<Result<_, _>>()?;
-        self.internal.push(InternalTopic { name: name.into(), partitions, schema: columns, key_count: keys.len() });
+        let columns: Vec<Column> =
+            schema.fields().iter().enumerate().map(|(i, f)| to_column(f, i < keys.len())).collect::<Result<_, _>>()?;
+        let key_format = routing_format(key_format, &columns[..keys.len()]);
+        self.internal.push(InternalTopic { name: name.into(), partitions, schema: columns, key_count: keys.len(), key_format });
         let port = built.port;
         let op = OperatorSpec::Repartition { topic: index, drop_null_keys: *drop_null_keys, drop_absent: *drop_absent };
         built.push(op, vec![port], schema.clone(), keys.len());
@@ -303,6 +306,16 @@ fn scan(node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
         built.push(op, vec![Port::Input(0)], schema, key_count);
     }
     Ok(built)
+}
+
+/// The key format, or JSON where it cannot hold this key (several columns, or a type it has not).
+fn routing_format(wanted: &FormatSpec, keys: &[Column]) -> FormatSpec {
+    let wrapping = if keys.len() == 1 { Wrapping::Bare } else { Wrapping::Wrapped };
+    let wanted = wanted.clone().wrapped(wrapping);
+    if wanted.format != Format::None && format::check(&wanted, Side::Key, keys).is_ok() && !wanted.format.uses_registry() {
+        return wanted;
+    }
+    FormatSpec::new(Format::Json).wrapped(wrapping)
 }
 
 fn arrow_schema_of_node(node: &StreamNode) -> SchemaRef {

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalN
 
 use super::topology::{AggregateCall, JoinKind, KeyWindow, SinkSpec, TableCall};
 use crate::catalog::Source;
+use crate::format::FormatSpec;
 use crate::types::{ColumnName, WindowSpec};
 
 /// A node of ours in a logical plan.
@@ -68,6 +69,8 @@ pub enum StreamOp {
     Rekey {
         /// the new key, in schema order
         keys: Vec<Expr>,
+        /// whose bytes decide the partition of a row
+        key_format: FormatSpec,
         /// role in the SQL: `Aggregate-GroupBy`, `Join-left`, …
         role: String,
         /// drop rows whose new key has a NULL
@@ -121,7 +124,7 @@ impl StreamNode {
     /// The node of ours in a plan, if it is one.
     pub fn of(plan: &LogicalPlan) -> Option<&Self> {
         match plan {
-            LogicalPlan::Extension(extension) => (extension.node.as_ref() as &dyn Any).downcast_ref(),
+            LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
             _ => None,
         }
     }
@@ -166,6 +169,10 @@ impl fmt::Debug for StreamNode {
 }
 
 impl UserDefinedLogicalNode for StreamNode {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
     fn name(&self) -> &str {
         self.label()
     }
@@ -259,7 +266,7 @@ impl UserDefinedLogicalNode for StreamNode {
     }
 
     fn dyn_eq(&self, other: &dyn UserDefinedLogicalNode) -> bool {
-        match (other as &dyn Any).downcast_ref::<Self>() {
+        match other.as_any().downcast_ref::<Self>() {
             Some(other) => format!("{self:?}") == format!("{other:?}") && self.inputs == other.inputs,
             None => false,
         }

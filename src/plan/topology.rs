@@ -34,6 +34,8 @@ pub struct InternalTopic {
     pub schema: Vec<Column>,
     /// how many of them are the key
     pub key_count: usize,
+    /// the format whose key bytes decide the partition of a row: that of the topics it must be co-partitioned with
+    pub key_format: FormatSpec,
 }
 
 /// One graph of operators between topics; one task a partition.
@@ -271,7 +273,9 @@ pub enum JoinKind {
     Full,
 }
 
-/// A join of two co-partitioned inputs on their (single) key column. Output columns: the key, then left columns, then right ones.
+/// A join of two co-partitioned inputs on their (single) key column. Output columns: the key columns, then all columns of port 0, then all
+/// columns of port 1, the key columns of both included. The columns of a side without a row are NULL; the key is there whichever side
+/// has the row.
 #[derive(Clone, Debug)]
 pub struct JoinSpec {
     /// which rows without partner survive

@@ -1,0 +1,207 @@
+//! The sink of a query: rows to records of its topic.
+//!
+//! Appends nothing itself; records go to the task's [`Outputs`] and out with its commit. The subtle thing: a windowed row is placed by its
+//! bare key, and its record key ends in the window.
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder};
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::compute::concat;
+use arrow::error::ArrowError;
+
+use crate::diagnostic::Diagnostic;
+use crate::format::{self, DecodeFailure, RecordEncoder, Side};
+use crate::operator::{LossKind, StepContext};
+use crate::plan::topology::{KeyWindow, SinkSpec};
+use crate::topic::partitioner::partition_for;
+use crate::types::{ChangeBatch, TopicName, WindowBounds};
+
+use super::error::TaskError;
+use super::output::{Outputs, Records, without_rows};
+use super::row_time::RowTimeReader;
+
+/// Writes the rows of one query's result, for one task.
+pub(super) struct SinkNode {
+    topic: TopicName,
+    partitions: i32,
+    key_count: usize,
+    key: Box<dyn RecordEncoder>,
+    value: Box<dyn RecordEncoder>,
+    window: Option<KeyWindow>,
+    /// column of the result that gives the record's timestamp
+    timestamp: Option<(usize, RowTimeReader)>,
+    /// where records without key go: one place a task, so that their order is kept
+    keyless_partition: i32,
+}
+
+impl SinkNode {
+    /// The sink for the task of `task_partition`; its topic has `partitions` partitions.
+    ///
+    /// # Errors
+    /// If a format cannot hold the columns.
+    pub fn new(spec: &SinkSpec, partitions: i32, task_partition: i32) -> Result<Self, Diagnostic> {
+        let key_count = spec.schema.key_count();
+        let (keys, values) = spec.schema.columns().split_at(key_count);
+        let timestamp = match &spec.timestamp {
+            Some(timestamp) => {
+                let (index, reader) = RowTimeReader::for_column(timestamp, &spec.schema)?;
+                Some((index, reader))
+            }
+            None => None,
+        };
+        Ok(Self {
+            topic: spec.topic.clone(),
+            partitions,
+            key_count,
+            key: format::encoder(&spec.key_format, Side::Key, keys)?,
+            value: format::encoder(&spec.value_format, Side::Value, values)?,
+            window: spec.window,
+            timestamp,
+            keyless_partition: task_partition % partitions,
+        })
+    }
+
+    /// Encodes the rows and adds them to `out`; rows that no format writes are losses.
+    ///
+    /// # Errors
+    /// If Arrow refuses: a defect of ours.
+    pub fn write(&mut self, batch: ChangeBatch, ctx: &mut StepContext, out: &mut Outputs) -> Result<(), TaskError> {
+        let (batch, timestamps) = self.row_times(batch, ctx)?;
+        let (keys, values) = batch.columns.split_at(self.key_count);
+        let (key_bytes, mut failures) = encode_rows(self.key.as_mut(), keys, None, batch.len())?;
+        let (value_bytes, value_failures) =
+            encode_rows(self.value.as_mut(), values, batch.present.as_ref(), batch.len())?;
+        failures.extend(value_failures);
+        if !failures.is_empty() {
+            let good = self.lose(&batch, failures, ctx)?;
+            return if good.is_empty() { Ok(()) } else { self.write(good, ctx, out) };
+        }
+        let bare = key_bytes.clone();
+        let keys = match (self.window, &batch.meta.window) {
+            (Some(kind), Some(bounds)) => with_window(&key_bytes, bounds, kind),
+            _ => key_bytes,
+        };
+        let records = Records { timestamps, keys, values: value_bytes, headers: batch.meta.headers.clone() };
+        let (partitions, keyless) = (self.partitions, self.keyless_partition);
+        Ok(out.spread(&self.topic, partitions, records, |row| {
+            if bare.is_null(row) { keyless } else { partition_for(bare.value(row), partitions) }
+        })?)
+    }
+
+    /// Record timestamps, without the rows whose timestamp column holds none. Tombstones keep the computed time.
+    fn row_times(
+        &mut self,
+        batch: ChangeBatch,
+        ctx: &mut StepContext,
+    ) -> Result<(ChangeBatch, ScalarBuffer<i64>), ArrowError> {
+        let Some((column, reader)) = &self.timestamp else {
+            let times = batch.meta.rowtime.clone();
+            return Ok((batch, times));
+        };
+        let read = reader.read(&batch.columns[*column]);
+        let mut times = Vec::with_capacity(batch.len());
+        let mut drop = Vec::new();
+        for row in 0..batch.len() {
+            match read.time(row) {
+                _ if !batch.is_present(row) => times.push(batch.meta.rowtime[row]),
+                Ok(time) => times.push(time),
+                Err(reason) => {
+                    ctx.lose(batch.meta.offset[row], LossKind::BadTimestamp, reason);
+                    drop.push(row);
+                }
+            }
+        }
+        Ok((without_rows(&batch, &drop)?, times.into()))
+    }
+
+    fn lose(
+        &self,
+        batch: &ChangeBatch,
+        mut failures: Vec<DecodeFailure>,
+        ctx: &mut StepContext,
+    ) -> Result<ChangeBatch, ArrowError> {
+        failures.sort_by_key(|f| f.row);
+        failures.dedup_by_key(|f| f.row);
+        for failure in &failures {
+            ctx.lose(
+                batch.meta.offset[failure.row],
+                LossKind::Unencodable,
+                format!("row for topic '{}': {}", self.topic, failure.reason),
+            );
+        }
+        without_rows(batch, &failures.iter().map(|f| f.row).collect::<Vec<_>>())
+    }
+}
+
+/// Encodes all rows that can be; the others are NULL in the result and told, ascending by row.
+///
+/// # Errors
+/// If Arrow cannot join the pieces: a defect of ours.
+pub(super) fn encode_rows(
+    encoder: &mut dyn RecordEncoder,
+    columns: &[ArrayRef],
+    present: Option<&BooleanBuffer>,
+    rows: usize,
+) -> Result<(BinaryArray, Vec<DecodeFailure>), ArrowError> {
+    if columns.is_empty() {
+        // a side without columns has nothing to say how many rows there are
+        return Ok((BinaryArray::new_null(rows), Vec::new()));
+    }
+    let mut pieces: Vec<ArrayRef> = Vec::new();
+    let mut failures = Vec::new();
+    let mut from = 0;
+    while from < rows || pieces.is_empty() {
+        match encode_slice(encoder, columns, present, from, rows - from) {
+            Ok(array) if pieces.is_empty() => return Ok((array, failures)),
+            Ok(array) => {
+                pieces.push(std::sync::Arc::new(array));
+                break;
+            }
+            Err(failure) => {
+                let good = encode_slice(encoder, columns, present, from, failure.row).map_err(|again| {
+                    ArrowError::InvalidArgumentError(format!("rows before the first bad one fail too: {}", again.reason))
+                })?;
+                pieces.push(std::sync::Arc::new(good));
+                pieces.push(std::sync::Arc::new(BinaryArray::new_null(1)));
+                let row = from + failure.row;
+                failures.push(DecodeFailure { row, reason: failure.reason });
+                from = row + 1;
+            }
+        }
+    }
+    let all = concat(&pieces.iter().map(|p| p.as_ref()).collect::<Vec<_>>())?;
+    Ok((all.as_binary().clone(), failures))
+}
+
+fn encode_slice(
+    encoder: &mut dyn RecordEncoder,
+    columns: &[ArrayRef],
+    present: Option<&BooleanBuffer>,
+    from: usize,
+    len: usize,
+) -> Result<BinaryArray, DecodeFailure> {
+    if from == 0 && columns[0].len() == len {
+        return encoder.encode(columns, present);
+    }
+    let columns: Vec<ArrayRef> = columns.iter().map(|c| c.slice(from, len)).collect();
+    encoder.encode(&columns, present.map(|p| p.slice(from, len)).as_ref())
+}
+
+/// Record keys of windowed rows: the key, then the window's start (time windows), or its end and start (sessions), big-endian.
+fn with_window(keys: &BinaryArray, bounds: &WindowBounds, kind: KeyWindow) -> BinaryArray {
+    let mut builder = BinaryBuilder::with_capacity(keys.len(), keys.values().len() + 16 * keys.len());
+    let mut bytes = Vec::new();
+    for row in 0..keys.len() {
+        if keys.is_null(row) {
+            builder.append_null();
+            continue;
+        }
+        bytes.clear();
+        bytes.extend_from_slice(keys.value(row));
+        if kind == KeyWindow::Session {
+            bytes.extend_from_slice(&bounds.end[row].to_be_bytes());
+        }
+        bytes.extend_from_slice(&bounds.start[row].to_be_bytes());
+        builder.append_value(&bytes);
+    }
+    builder.finish()
+}
