@@ -10,7 +10,7 @@ use arrow::compute::interleave;
 use arrow::error::ArrowError;
 
 use crate::diagnostic::Diagnostic;
-use crate::format::{self, RecordEncoder, Side};
+use crate::format::{self, Encoded, RecordEncoder, Side};
 use crate::operator::{LossKind, StepContext};
 use crate::plan::topology::InternalTopic;
 use crate::topic::partitioner::partition_for;
@@ -21,7 +21,6 @@ use super::error::TaskError;
 use super::output::{Outputs, Records, by_partition, without_rows};
 use super::repartition_payload::PayloadCodec;
 use super::rows;
-use super::sink::encode_rows;
 
 /// A payload above this is cut in two, so that no broker refuses it.
 const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
@@ -77,10 +76,10 @@ impl RepartitionSink {
     ) -> Result<(), TaskError> {
         let batch = self.split_moved(batch)?;
         let batch = self.drop_rows(batch, ctx)?;
-        let (keys, failures) = if self.partitions == 1 {
-            (BinaryArray::new_null(batch.len()), Vec::new())
+        let Encoded { payloads: keys, failures } = if self.partitions == 1 {
+            Encoded { payloads: BinaryArray::new_null(batch.len()), failures: Vec::new() }
         } else {
-            encode_rows(self.key.as_mut(), &batch.columns[..self.key_count], None, batch.len())?
+            self.key.encode(&batch.columns[..self.key_count], None, batch.len())
         };
         for failure in &failures {
             let reason = format!("key for topic '{}': {}", self.topic, failure.reason);
@@ -152,8 +151,8 @@ impl RepartitionSink {
     /// Cuts changes whose old and new row have different keys into two.
     fn split_moved(&mut self, batch: ChangeBatch) -> Result<ChangeBatch, TaskError> {
         let Some(old) = &batch.old else { return Ok(batch) };
-        let new_keys = encode_rows(self.key.as_mut(), &batch.columns[..self.key_count], None, batch.len())?.0;
-        let old_keys = encode_rows(self.key.as_mut(), &old.columns[..self.key_count], None, batch.len())?.0;
+        let new_keys = self.key.encode(&batch.columns[..self.key_count], None, batch.len()).payloads;
+        let old_keys = self.key.encode(&old.columns[..self.key_count], None, batch.len()).payloads;
         let both = |row: usize| batch.is_present(row) && batch.old_is_present(row);
         let same = |row: usize| {
             new_keys.is_null(row) == old_keys.is_null(row)
