@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod diagnostic;
 pub mod types;
+pub mod storage;
 pub mod topic;
 pub mod state;
 pub mod format;
