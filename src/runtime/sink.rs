@@ -3,16 +3,17 @@
 //! Appends nothing itself; records go to the task's [`Outputs`] and out with its commit. The subtle thing: a windowed row is placed by its
 //! bare key, and its record key ends in the window.
 
-use arrow::array::{Array, BinaryArray, BinaryBuilder};
+use arrow::array::Array;
 use arrow::buffer::ScalarBuffer;
 use arrow::error::ArrowError;
 
 use crate::diagnostic::Diagnostic;
+use crate::format::key::encode_windowed;
 use crate::format::{self, DecodeFailure, Encoded, RecordEncoder, Side};
 use crate::operator::{LossKind, StepContext};
 use crate::plan::topology::{KeyWindow, SinkSpec};
 use crate::topic::partitioner::partition_for;
-use crate::types::{ChangeBatch, TopicName, WindowBounds};
+use crate::types::{ChangeBatch, TopicName};
 
 use super::error::TaskError;
 use super::output::{Outputs, Records, without_rows};
@@ -75,7 +76,7 @@ impl SinkNode {
         }
         let bare = key_bytes.clone();
         let keys = match (self.window, &batch.meta.window) {
-            (Some(kind), Some(bounds)) => with_window(&key_bytes, bounds, kind),
+            (Some(kind), Some(bounds)) => encode_windowed(&key_bytes, bounds, kind == KeyWindow::Session),
             _ => key_bytes,
         };
         let records = Records { timestamps, keys, values: value.payloads, headers: batch.meta.headers.clone() };
@@ -128,24 +129,4 @@ impl SinkNode {
         }
         without_rows(batch, &failures.iter().map(|f| f.row).collect::<Vec<_>>())
     }
-}
-
-/// Record keys of windowed rows: the key, then the window's start (time windows), or its end and start (sessions), big-endian.
-fn with_window(keys: &BinaryArray, bounds: &WindowBounds, kind: KeyWindow) -> BinaryArray {
-    let mut builder = BinaryBuilder::with_capacity(keys.len(), keys.values().len() + 16 * keys.len());
-    let mut bytes = Vec::new();
-    for row in 0..keys.len() {
-        if keys.is_null(row) {
-            builder.append_null();
-            continue;
-        }
-        bytes.clear();
-        bytes.extend_from_slice(keys.value(row));
-        if kind == KeyWindow::Session {
-            bytes.extend_from_slice(&bounds.end[row].to_be_bytes());
-        }
-        bytes.extend_from_slice(&bounds.start[row].to_be_bytes());
-        builder.append_value(&bytes);
-    }
-    builder.finish()
 }

@@ -215,3 +215,24 @@ fn readers_see_committed_rows_of_all_partitions() {
     let rows = view.rows(&Lookup::Keys(vec![key])).unwrap();
     assert_eq!(rows.iter().map(|b| b.len()).sum::<usize>(), 1);
 }
+
+#[test]
+fn a_poisoned_log_is_opened_again_and_all_queries_go_on() {
+    use std::sync::atomic::{AtomicI32, Ordering};
+    let world = World::manual(&[("in", 1), ("out", 1)]);
+    let backoff = QuerySettings { backoff_initial_ms: 0, ..settings() };
+    world.start("a", copy(1), backoff.clone());
+    world.start("b", copy(1), backoff);
+    fill(&world, 1, 10);
+    let left = AtomicI32::new(2);
+    world.log.set_fault(Some(Arc::new(move |_| {
+        let fails = left.fetch_sub(1, Ordering::SeqCst) > 0;
+        fails.then(|| crate::topic::TopicError::Poisoned("disk gone".to_owned()))
+    })));
+    assert!(world.runtime.pump(&"a".into(), &|_| None).is_err());
+    assert_eq!(world.runtime.status(&"a".into()).unwrap().state, QueryState::Error);
+    world.pump("a");
+    world.pump("b");
+    assert_eq!(world.records("out", 0).len(), 20);
+    assert_eq!(world.runtime.status(&"a".into()).unwrap().state, QueryState::Running);
+}
