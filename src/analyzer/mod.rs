@@ -6,4 +6,6 @@ mod expr_coerce;
 mod expr_collection;
 pub mod expr_constant;
 mod expr_operator;
+#[cfg(test)]
+mod expr_tests;
 pub mod scope;
