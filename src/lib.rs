@@ -16,3 +16,4 @@ pub mod operator;
 pub mod runtime;
 pub mod config;
 pub mod engine;
+pub mod sqltest;

@@ -41,7 +41,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shell", &["diagnostic", "types", "engine", "wire", "client", "sql", "config"]),
     (
         "sqltest",
-        &["diagnostic", "types", "clock", "config", "topic", "format", "sql", "catalog", "runtime", "engine", "analyzer", "function"],
+        &["diagnostic", "types", "clock", "config", "topic", "format", "sql", "catalog", "plan", "runtime", "engine", "analyzer", "function"],
     ),
     (
         "cli",
