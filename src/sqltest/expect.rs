@@ -1,13 +1,14 @@
 //! ASSERT VALUES, NULL VALUES, STREAM and TABLE: compares, and shows the difference.
 //!
-//! Records are decoded with the source's own formats, expected values bound to its column types, so both are values of the same type. The
+//! Records are decoded with the source's own formats, expected values bound to its column types, so both are arrays of one row and type. The
 //! subtle thing: there is one cursor a topic, not one a source; each ASSERT takes the next record, whoever asked before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray};
-use datafusion::scalar::ScalarValue;
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array};
+use arrow::datatypes::DataType;
+use arrow::util::display::array_value_to_string;
 
 use super::failure::Failure;
 use super::record::{Stored, Window, split_window};
@@ -46,7 +47,7 @@ pub(super) fn values(assert: &AssertValues, world: &World, cursors: &mut Cursors
     *cursor += 1;
     let actual = Actual::read(stored, source).map_err(|e| Failure::new(format!("topic {}: {e}", source.topic)))?;
     let same = actual.tombstone == assert.tombstone
-        && wanted.iter().all(|(name, value)| actual.column(name).is_some_and(|found| found == *value));
+        && wanted.iter().all(|(name, value)| actual.columns.get(name).is_some_and(|found| found == value));
     if same {
         return Ok(());
     }
@@ -54,7 +55,7 @@ pub(super) fn values(assert: &AssertValues, world: &World, cursors: &mut Cursors
 }
 
 /// Columns and the values they must have.
-fn expected(assert: &AssertValues, source: &Source, world: &World) -> Result<Vec<(String, ScalarValue)>, Diagnostic> {
+fn expected(assert: &AssertValues, source: &Source, world: &World) -> Result<Vec<(String, ArrayRef)>, Diagnostic> {
     let named: Vec<(String, SqlType)> = if assert.columns.is_empty() {
         let wanted = |c: &&Column| if assert.tombstone { c.role == ColumnRole::Key } else { !matches!(c.role, ColumnRole::Header(_)) };
         source.schema.columns().iter().filter(wanted).map(|c| (c.name.to_string(), c.ty.clone())).collect()
@@ -73,7 +74,8 @@ fn expected(assert: &AssertValues, source: &Source, world: &World) -> Result<Vec
     }
     let bind = |((name, ty), value): ((String, SqlType), &Expr)| {
         let value = bind_constant(value, &ty, &name, world.engine().registry())?;
-        Ok((name, value))
+        let array = value.to_array_of_size(1).map_err(|e| Diagnostic::user(format!("{name}: {e}")))?;
+        Ok((name, array))
     };
     named.into_iter().zip(&assert.values).map(bind).collect()
 }
@@ -105,7 +107,7 @@ fn named(name: &Ident, assert: &AssertValues, source: &Source) -> Result<(String
 
 /// A record, decoded.
 struct Actual {
-    columns: BTreeMap<String, ScalarValue>,
+    columns: BTreeMap<String, ArrayRef>,
     tombstone: bool,
 }
 
@@ -125,20 +127,17 @@ impl Actual {
         pseudo_columns(stored, window, &mut columns);
         Ok(Self { columns, tombstone: absent })
     }
-
-    fn column(&self, name: &str) -> Option<ScalarValue> {
-        self.columns.get(name).cloned()
-    }
 }
 
-fn pseudo_columns(stored: &Stored, window: Option<Window>, columns: &mut BTreeMap<String, ScalarValue>) {
-    let mut put = |name: &str, value| columns.insert(name.to_owned(), value);
-    put(pseudo::ROWTIME, ScalarValue::Int64(Some(stored.timestamp)));
-    put(pseudo::ROWOFFSET, ScalarValue::Int64(Some(stored.offset)));
-    put(pseudo::ROWPARTITION, ScalarValue::Int32(Some(stored.partition)));
+fn pseudo_columns(stored: &Stored, window: Option<Window>, columns: &mut BTreeMap<String, ArrayRef>) {
+    let mut put = |name: &str, array: ArrayRef| columns.insert(name.to_owned(), array);
+    let number = |n: i64| Arc::new(Int64Array::from(vec![n]));
+    put(pseudo::ROWTIME, number(stored.timestamp));
+    put(pseudo::ROWOFFSET, number(stored.offset));
+    put(pseudo::ROWPARTITION, Arc::new(Int32Array::from(vec![stored.partition])));
     if let Some(window) = window {
-        put(pseudo::WINDOWSTART, ScalarValue::Int64(Some(window.start)));
-        put(pseudo::WINDOWEND, ScalarValue::Int64(Some(window.end)));
+        put(pseudo::WINDOWSTART, number(window.start));
+        put(pseudo::WINDOWEND, number(window.end));
     }
 }
 
@@ -148,7 +147,7 @@ fn decode(
     side: Side,
     columns: &[Column],
     bytes: Option<&[u8]>,
-    out: &mut BTreeMap<String, ScalarValue>,
+    out: &mut BTreeMap<String, ArrayRef>,
 ) -> Result<bool, String> {
     if columns.is_empty() || spec.format == Format::None {
         return Ok(bytes.is_none());
@@ -159,20 +158,19 @@ fn decode(
     if let Some(failure) = decoded.failures.first() {
         return Err(format!("a record cannot be read as {}: {}", spec.format, failure.reason));
     }
-    let value = |array: &ArrayRef| ScalarValue::try_from_array(array, 0).map_err(|e| e.to_string());
-    for (column, array) in columns.iter().zip(&decoded.columns) {
-        out.insert(column.name.to_string(), value(array)?);
+    for (column, array) in columns.iter().zip(decoded.columns) {
+        out.insert(column.name.to_string(), array);
     }
     Ok(bytes.is_none())
 }
 
 /// The expected and the actual record below each other.
-fn table(source: &Source, wanted: &[(String, ScalarValue)], actual: Option<&Actual>) -> Vec<String> {
+fn table(source: &Source, wanted: &[(String, ArrayRef)], actual: Option<&Actual>) -> Vec<String> {
     let mut names = vec![pseudo::ROWTIME.to_owned()];
     names.extend(source.schema.columns().iter().map(|c| c.name.to_string()));
     names.extend(wanted.iter().map(|(name, _)| name.clone()).filter(|name| !source.schema.columns().iter().any(|c| c.name.as_str() == name)));
     names.dedup();
-    let cell = |value: Option<&ScalarValue>| value.map_or(String::new(), shown);
+    let cell = |value: Option<&ArrayRef>| value.map_or(String::new(), shown);
     let find = |name: &str| wanted.iter().find(|(n, _)| n == name).map(|(_, value)| value);
     let mut rows = vec![("".to_owned(), names.clone())];
     rows.push(("EXPECTED".to_owned(), names.iter().map(|name| cell(find(name))).collect()));
@@ -190,11 +188,11 @@ fn table(source: &Source, wanted: &[(String, ScalarValue)], actual: Option<&Actu
     rows.iter().map(line).collect()
 }
 
-fn shown(value: &ScalarValue) -> String {
-    let text = match value {
-        null if null.is_null() => "NULL".to_owned(),
-        ScalarValue::Utf8(Some(text)) => format!("'{text}'"),
-        other => other.to_string(),
+fn shown(array: &ArrayRef) -> String {
+    let text = match array.data_type() {
+        _ if array.is_null(0) => "NULL".to_owned(),
+        DataType::Utf8 => format!("'{}'", array.as_string::<i32>().value(0)),
+        _ => array_value_to_string(array, 0).unwrap_or_else(|e| e.to_string()),
     };
     super::compare::clipped(&text, CELL_CHARS)
 }
