@@ -226,6 +226,7 @@ impl Checkpoint {
             memory += store.memory();
             unwritten += store.unwritten_bytes();
         }
+        memory += self.stores.iter().filter_map(|s| s.overlay.as_ref()).map(|o| o.memory()).sum::<usize>();
         self.share.report(memory);
         let crowded = self.share.target(memory).is_some();
         let due = self.write_due_ms(shared).is_some_and(|due| due <= now_ms);

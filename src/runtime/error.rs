@@ -75,6 +75,9 @@ pub enum RuntimeError {
     /// the query keeps no table that could be read
     #[error("query '{0}' keeps no state that a pull query could read")]
     NotMaterialized(QueryId),
+    /// its state is being read back
+    #[error("the state of query '{0}' is not available yet; try again later")]
+    NotReady(QueryId),
     /// the log failed
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -89,6 +92,7 @@ impl RuntimeError {
         match self {
             Self::Topic(error) => error.class(),
             Self::Task(error) => error.class(),
+            Self::NotReady(_) => ErrorClass::Retry,
             Self::UnknownQuery(_) | Self::Exists(_) | Self::InternalTopic { .. } | Self::NotMaterialized(_) => {
                 ErrorClass::User
             }

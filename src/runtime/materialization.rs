@@ -109,17 +109,18 @@ impl Materialization {
         *self.partitions[partition as usize].write() = overlays;
     }
 
-    /// What is committed now.
+    /// What is committed now; `None` while a partition is not restored.
     ///
     /// # Errors
     /// If a changelog block is damaged.
-    pub fn view(&self) -> Result<MaterializedView, TaskError> {
-        let partitions = self.partitions.iter().map(|stores| {
-            let stores = stores.read().clone();
-            stores.iter().map(|overlay| overlay.view()).collect::<Result<Vec<_>, _>>()
-        });
-        let partitions = partitions.collect::<Result<Vec<_>, _>>()?;
-        Ok(MaterializedView { plan: self.plan.clone(), partitions })
+    pub fn view(&self) -> Result<Option<MaterializedView>, TaskError> {
+        let mut partitions = Vec::with_capacity(self.partitions.len());
+        for stores in &self.partitions {
+            // the reader's store is the node's first one
+            let Some(overlay) = stores.read().first().cloned() else { return Ok(None) };
+            partitions.push(overlay.view()?);
+        }
+        Ok(Some(MaterializedView { plan: self.plan.clone(), partitions }))
     }
 }
 
@@ -173,8 +174,8 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 #[derive(Clone)]
 pub struct MaterializedView {
     plan: Arc<Plan>,
-    /// stores by partition
-    partitions: Vec<Vec<View>>,
+    /// the store of each partition
+    partitions: Vec<View>,
 }
 
 impl MaterializedView {
@@ -212,9 +213,7 @@ impl MaterializedView {
             None => self.plan.new_suffix()?,
         };
         let ranges = self.ranges(lookup)?;
-        for stores in &self.partitions {
-            // a partition that was never restored holds nothing yet
-            let Some(store) = stores.first() else { continue };
+        for store in &self.partitions {
             for (from, to) in &ranges {
                 if !read_range(&reader, &mut suffix, store, from, to.as_deref(), visit)? {
                     return Ok(());

@@ -17,6 +17,7 @@ mod output;
 mod partition_group;
 mod processing_log;
 mod query;
+mod recovery;
 mod repartition;
 mod repartition_payload;
 mod row_time;
@@ -52,6 +53,7 @@ use checkpoint::MemoryBudget;
 use graph::{Graph, input_topic};
 use materialization::Materialization;
 use processing_log::ProcessingLog;
+use recovery::Recovery;
 use query::{IdleSignal, QueryShared, RunningQuery, TaskCell, first_position};
 use task::{Stepped, Task, input_owner};
 use worker::Scheduler;
@@ -68,6 +70,7 @@ pub struct Runtime {
     config: Arc<RuntimeConfig>,
     memory: Arc<MemoryBudget>,
     idle: Arc<IdleSignal>,
+    recovery: Arc<Recovery>,
     queries: RwLock<BTreeMap<QueryId, Arc<Entry>>>,
     /// `None`: driven by hand
     scheduler: Option<Arc<Scheduler>>,
@@ -101,6 +104,7 @@ impl Runtime {
     /// A runtime without threads: queries move only by [`Self::pump`] and [`Self::pump_step`].
     pub fn manual(log: Arc<dyn Log>, clock: Arc<dyn Clock>, config: RuntimeConfig) -> Self {
         Self {
+            recovery: Recovery::new(log.clone()),
             log,
             clock,
             memory: Arc::new(MemoryBudget::new(config.memory_bytes)),
@@ -123,6 +127,7 @@ impl Runtime {
         self.make_internal_topics(&spec)?;
         let starts = self.start_positions(&spec)?;
         let query = self.build(spec, starts)?;
+        self.recovery.watch(&query.cells);
         let watches = query.cells.chunk_by(|a, b| a.progress.sub == b.progress.sub).filter_map(|c| self.watch(c));
         let entry = Arc::new(Entry { watches: Mutex::new(watches.collect()), query });
         if let Some(client) = &entry.query.shared.spec.client {
@@ -221,11 +226,11 @@ impl Runtime {
     /// The committed state of a query, as of now: later commits do not change it.
     ///
     /// # Errors
-    /// If there is no such query, it keeps nothing to read, or the log fails.
+    /// If there is no such query, it keeps nothing to read, it is not restored yet, or the log fails.
     pub fn materialized(&self, id: &QueryId) -> Result<MaterializedView, RuntimeError> {
         let entry = self.entry(id)?;
         match &entry.query.shared.materialization {
-            Some(materialization) => Ok(materialization.view()?),
+            Some(materialization) => materialization.view()?.ok_or_else(|| RuntimeError::NotReady(id.clone())),
             None => Err(RuntimeError::NotMaterialized(id.clone())),
         }
     }
@@ -257,6 +262,9 @@ impl Runtime {
         limits: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<(), RuntimeError> {
         let entry = self.entry(id)?;
+        if entry.query.shared.is_paused() {
+            return Ok(());
+        }
         loop {
             let mut moved = false;
             for cell in &entry.query.cells {
@@ -278,6 +286,9 @@ impl Runtime {
         limits: &dyn Fn(&TopicPartition) -> Option<Offset>,
     ) -> Result<bool, RuntimeError> {
         let entry = self.entry(id)?;
+        if entry.query.shared.is_paused() {
+            return Ok(false);
+        }
         for cell in &entry.query.cells {
             let stepped = cell.with_task(|task| {
                 let stepped = task.step(limits)?;
@@ -369,7 +380,13 @@ impl Runtime {
         let reads_log = |s: &crate::plan::topology::SubTopology| {
             s.inputs.iter().any(|i| Some(input_topic(&topology, i)) == self.config.processing_log)
         };
-        let plog = if topology.subs.iter().any(reads_log) { None } else { plog };
+        let plog = match plog {
+            Some(topic) if self.log.describe(&topic)?.is_none() => {
+                tracing::warn!(query = %spec.id, "topic '{topic}' of the processing log is not there: losses are only counted");
+                None
+            }
+            plog => plog.filter(|_| !topology.subs.iter().any(reads_log)),
+        };
         let materialization =
             topology.materialization.is_some().then(|| Materialization::new(&topology, &spec.settings.limits));
         let places: Vec<(usize, i32)> =
@@ -382,8 +399,9 @@ impl Runtime {
             processing_log: ProcessingLog::new(spec.id.clone(), plog),
             materialization: materialization.transpose()?,
             idle: self.idle.clone(),
+            recovery: self.recovery.clone(),
             starts,
-            paused: AtomicBool::new(false),
+            paused: AtomicBool::new(spec.settings.paused),
             stopped: AtomicBool::new(false),
             unfinished: AtomicUsize::new(places.len()),
             errors: Mutex::default(),

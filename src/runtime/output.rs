@@ -45,7 +45,6 @@ pub(super) struct Outputs {
     appends: Vec<(TopicPartition, Vec<Append>)>,
     places: HashMap<TopicPartition, usize>,
     bytes: usize,
-    records: u64,
     /// batches for the client of a push query, in order
     pub client: Vec<ChangeBatch>,
     client_rows: usize,
@@ -67,11 +66,6 @@ impl Outputs {
         self.client_rows
     }
 
-    /// Records that wait.
-    pub fn records(&self) -> u64 {
-        self.records
-    }
-
     /// Adds rows for the client.
     pub fn push_client(&mut self, batch: ChangeBatch) {
         self.client_rows += batch.len();
@@ -85,7 +79,6 @@ impl Outputs {
         }
         let Records { timestamps, keys, values, headers } = records;
         self.bytes += 24 * timestamps.len() + payload_bytes(&keys) + payload_bytes(&values);
-        self.records += timestamps.len() as u64;
         let append = Append { to: to.clone(), timestamps, keys, values, headers };
         match self.places.get(&to) {
             Some(&place) => self.appends[place].1.push(append),
@@ -127,7 +120,6 @@ impl Outputs {
     pub fn take_appends(&mut self) -> Result<Vec<Append>, ArrowError> {
         self.places.clear();
         self.bytes = 0;
-        self.records = 0;
         self.appends.drain(..).map(|(_, parts)| join(parts)).collect()
     }
 

@@ -24,6 +24,7 @@ use super::error::TaskError;
 use super::materialization::Materialization;
 use super::output::Outputs;
 use super::processing_log::ProcessingLog;
+use super::recovery::{RETRY_MS, Recovery};
 use super::settings::{QuerySpec, RuntimeConfig};
 use super::task::{Next, Task, TaskProgress, TaskState, input_owner};
 
@@ -140,6 +141,7 @@ pub(super) struct QueryShared {
     pub processing_log: ProcessingLog,
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
+    pub recovery: Arc<Recovery>,
     /// where inputs start that have no committed position
     pub starts: BTreeMap<(Owner, TopicPartition), Position>,
     pub paused: AtomicBool,
@@ -263,6 +265,9 @@ impl TaskCell {
 
     /// Runs the task for a slice of time; errors and panics become the query's.
     pub fn run(&self) -> Next {
+        if !self.query.recovery.is_open() {
+            return Next::Park(Some(self.query.clock.now_ms() + RETRY_MS));
+        }
         let mut slot = self.slot.lock();
         if self.query.is_stopped() {
             slot.task = None;
@@ -297,6 +302,9 @@ impl TaskCell {
 
     /// Drives the task by hand.
     pub fn with_task<R>(&self, call: impl FnOnce(&mut Task) -> Result<R, TaskError>) -> Result<R, TaskError> {
+        if !self.query.recovery.is_open() {
+            return Err(TopicError::Poisoned("it cannot be opened again yet".to_owned()).into());
+        }
         let mut slot = self.slot.lock();
         let done = self.guarded(&mut slot, |task| {
             task.patient = false;
@@ -313,6 +321,19 @@ impl TaskCell {
         let mut slot = self.slot.lock();
         slot.task = None;
         slot.retry_at_ms = i64::MIN;
+    }
+
+    /// Throws the task away with all it reads from the log, because the log must be opened again.
+    pub fn let_go(&self) {
+        let mut slot = self.slot.lock();
+        if slot.task.take().is_some() {
+            self.progress.set(TaskState::Restoring);
+        }
+        if let Some(materialization) = &self.query.materialization
+            && materialization.sub() == self.progress.sub
+        {
+            materialization.publish(self.partition, Vec::new());
+        }
     }
 
     /// Commits what is pending; afterwards the task rests until it is run again.
@@ -369,6 +390,9 @@ impl TaskCell {
         self.query.note_error(error, (self.progress.sub, self.partition), now_ms);
         self.progress.set(TaskState::Failed);
         self.query.tell_waiters();
+        if let TaskError::Topic(TopicError::Poisoned(_)) = error {
+            self.query.recovery.poison();
+        }
         let settings = &self.query.spec.settings;
         if settings.transient {
             if let Some(client) = &self.query.spec.client {

@@ -10,7 +10,7 @@ use arrow::compute::interleave;
 use arrow::error::ArrowError;
 
 use crate::diagnostic::Diagnostic;
-use crate::format::{self, RecordEncoder, Side};
+use crate::format::{self, Encoded, RecordEncoder, Side};
 use crate::operator::{LossKind, StepContext};
 use crate::plan::topology::InternalTopic;
 use crate::topic::partitioner::partition_for;
@@ -21,7 +21,6 @@ use super::error::TaskError;
 use super::output::{Outputs, Records, by_partition, without_rows};
 use super::repartition_payload::PayloadCodec;
 use super::rows;
-use super::sink::encode_rows;
 
 /// A payload above this is cut in two, so that no broker refuses it.
 const PAYLOAD_BYTES_MAX: usize = 512 * 1024;
@@ -77,10 +76,10 @@ impl RepartitionSink {
     ) -> Result<(), TaskError> {
         let batch = self.split_moved(batch)?;
         let batch = self.drop_rows(batch, ctx)?;
-        let (keys, failures) = if self.partitions == 1 {
-            (BinaryArray::new_null(batch.len()), Vec::new())
+        let Encoded { payloads: keys, failures } = if self.partitions == 1 {
+            Encoded { payloads: BinaryArray::new_null(batch.len()), failures: Vec::new() }
         } else {
-            encode_rows(self.key.as_mut(), &batch.columns[..self.key_count], None, batch.len())?
+            self.key.encode(&batch.columns[..self.key_count], None, batch.len())
         };
         for failure in &failures {
             let reason = format!("key for topic '{}': {}", self.topic, failure.reason);
@@ -152,8 +151,8 @@ impl RepartitionSink {
     /// Cuts changes whose old and new row have different keys into two.
     fn split_moved(&mut self, batch: ChangeBatch) -> Result<ChangeBatch, TaskError> {
         let Some(old) = &batch.old else { return Ok(batch) };
-        let new_keys = encode_rows(self.key.as_mut(), &batch.columns[..self.key_count], None, batch.len())?.0;
-        let old_keys = encode_rows(self.key.as_mut(), &old.columns[..self.key_count], None, batch.len())?.0;
+        let new_keys = self.key.encode(&batch.columns[..self.key_count], None, batch.len()).payloads;
+        let old_keys = self.key.encode(&old.columns[..self.key_count], None, batch.len()).payloads;
         let both = |row: usize| batch.is_present(row) && batch.old_is_present(row);
         let same = |row: usize| {
             new_keys.is_null(row) == old_keys.is_null(row)
@@ -251,5 +250,157 @@ impl RepartitionReader {
             pieces.push(batch);
         }
         Ok((rows::join(pieces)?, arrivals.map(Into::into)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::format::{Format, FormatSpec};
+    use crate::types::{Column, RowMeta, SqlType, WindowBounds};
+
+    fn topic(partitions: i32) -> InternalTopic {
+        InternalTopic {
+            name: "r".into(),
+            partitions,
+            schema: vec![Column::key("K", SqlType::String), Column::value("V", SqlType::BigInt)],
+            key_count: 1,
+            key_format: FormatSpec::new(Format::Kafka),
+        }
+    }
+
+    type Row<'a> = (Option<&'a str>, Option<i64>);
+
+    /// A change for each pair of old and new row; the value `None`: absent.
+    fn changes(rows: &[(Row<'_>, Row<'_>)]) -> ChangeBatch {
+        let columns = |pick: fn(&(Row<'_>, Row<'_>)) -> (Option<String>, Option<i64>)| -> Vec<ArrayRef> {
+            let keys: StringArray = rows.iter().map(|r| pick(r).0).collect();
+            let values: Int64Array = rows.iter().map(|r| pick(r).1).collect();
+            vec![Arc::new(keys), Arc::new(values)]
+        };
+        let n = rows.len();
+        ChangeBatch {
+            columns: columns(|r| (r.1.0.map(str::to_owned), r.1.1)),
+            present: Some(rows.iter().map(|r| r.1.1.is_some()).collect()),
+            old: Some(OldRows {
+                columns: columns(|r| (r.0.0.map(str::to_owned), r.0.1)),
+                present: Some(rows.iter().map(|r| r.0.1.is_some()).collect()),
+            }),
+            meta: RowMeta {
+                rowtime: (0..n as i64).collect(),
+                seq: (0..n as u32).collect(),
+                offset: vec![7; n].into(),
+                window: Some(WindowBounds { start: vec![1; n].into(), end: vec![2; n].into() }),
+                headers: None,
+            },
+        }
+    }
+
+    /// What comes out at the other end, partition by partition.
+    fn through(partitions: i32, batch: ChangeBatch, drop: bool) -> (Vec<ChangeBatch>, usize) {
+        let topic = topic(partitions);
+        let dropping = Dropping { null_keys: drop, absent: drop };
+        let (mut ctx, mut out) = (StepContext::new(), Outputs::default());
+        let mut sink = RepartitionSink::new(&topic, dropping, 0).unwrap();
+        sink.write(batch, None, &mut ctx, &mut out).unwrap();
+        let mut reader = RepartitionReader::new(&topic);
+        let read = out.take_appends().unwrap().into_iter().map(|append| {
+            assert_eq!(append.keys.null_count(), append.keys.len());
+            let raw = RawBatch {
+                offsets: (0..append.values.len() as i64).collect(),
+                timestamps: append.timestamps,
+                keys: append.keys,
+                values: append.values,
+                headers: None,
+                arrivals: None,
+            };
+            reader.decode(&raw, 0).unwrap().0.unwrap()
+        });
+        (read.collect(), ctx.losses.len())
+    }
+
+    fn rows(batch: &ChangeBatch) -> Vec<(Option<&str>, Option<i64>, Option<i64>)> {
+        let value = |columns: &[ArrayRef], i| columns[1].as_primitive::<Int64Type>().value(i);
+        let old = batch.old.as_ref().unwrap();
+        let keys = batch.columns[0].as_string::<i32>();
+        (0..batch.len())
+            .map(|i| {
+                let before = batch.old_is_present(i).then(|| value(&old.columns, i));
+                (keys.is_valid(i).then(|| keys.value(i)), before, batch.is_present(i).then(|| value(&batch.columns, i)))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_moved_row_leaves_its_old_key_first() {
+        let batch = changes(&[
+            ((Some("a"), Some(1)), (Some("a"), Some(2))),
+            ((Some("a"), Some(2)), (Some("b"), Some(3))),
+            ((Some("x"), None), (Some("c"), Some(4))),
+            ((Some("c"), Some(4)), (Some("x"), None)),
+        ]);
+        let (read, lost) = through(1, batch, true);
+        assert_eq!(
+            rows(&read[0]),
+            [
+                (Some("a"), Some(1), Some(2)),
+                (Some("a"), Some(2), None),
+                (Some("b"), None, Some(3)),
+                (Some("c"), None, Some(4)),
+                (Some("c"), Some(4), None),
+            ]
+        );
+        assert_eq!(read[0].meta.rowtime[..], [0, 1, 1, 2, 3]);
+        assert_eq!(read[0].meta.window.as_ref().unwrap().end[..], [2; 5]);
+        assert_eq!(lost, 0);
+    }
+
+    #[test]
+    fn halves_without_key_and_rows_that_never_were_are_dropped() {
+        let batch = changes(&[
+            ((Some("a"), Some(1)), (None, Some(2))),
+            ((Some("a"), None), (Some("a"), None)),
+        ]);
+        let (read, lost) = through(1, batch, true);
+        assert_eq!((rows(&read[0]), lost), (vec![(Some("a"), Some(1), None)], 1));
+    }
+
+    #[test]
+    fn both_halves_go_where_their_key_belongs() {
+        let batch = changes(&[((Some("a"), Some(1)), (Some("b"), Some(2)))]);
+        assert_ne!(partition_for(b"a", 7), partition_for(b"b", 7));
+        let (read, _) = through(7, batch, true);
+        assert_eq!(read.len(), 2);
+        assert!(read.iter().all(|batch| batch.len() == 1));
+    }
+
+    #[test]
+    fn large_runs_are_cut_and_come_back_whole() {
+        let all: Vec<_> = (0..100_000).map(|i| ((Some("a"), None), (Some("a"), Some(i)))).collect();
+        let batch = changes(&all);
+        let mut out = Outputs::default();
+        let topic = topic(1);
+        let mut sink = RepartitionSink::new(&topic, Dropping { null_keys: true, absent: true }, 0).unwrap();
+        sink.write(batch.clone(), None, &mut StepContext::new(), &mut out).unwrap();
+        let append = out.take_appends().unwrap().remove(0);
+        assert!(append.values.len() > 1 && append.values.iter().flatten().all(|v| v.len() <= PAYLOAD_BYTES_MAX));
+        let (read, _) = through(1, batch, true);
+        assert_eq!(read[0].len(), 100_000);
+        assert_eq!(rows(&read[0])[99_999], (Some("a"), None, Some(99_999)));
+    }
+
+    #[test]
+    fn payloads_of_other_columns_are_refused() {
+        let mut other = topic(1);
+        other.schema[1] = Column::value("W", SqlType::BigInt);
+        let mut codec = PayloadCodec::new(&topic(1).schema, 1);
+        let bytes = codec.encode(&changes(&[((Some("a"), None), (Some("a"), Some(1)))]), None).unwrap();
+        assert!(codec.decode(&bytes, 0).is_ok());
+        assert!(codec.decode(&bytes[..20], 0).is_err());
+        assert!(PayloadCodec::new(&other.schema, 1).decode(&bytes, 0).is_err());
     }
 }

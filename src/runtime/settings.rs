@@ -76,6 +76,8 @@ pub struct QuerySettings {
     pub read_sizes: Option<Arc<[usize]>>,
     /// for tests: rows are merged by arrival, where the log knows it, not by row time
     pub by_arrival: bool,
+    /// true: it waits for `Runtime::resume` before it reads anything
+    pub paused: bool,
     /// push query: positions are not committed, everything of it is forgotten at its stop
     pub transient: bool,
     /// the query ends when it has read its inputs up to here (inputs that are not named: up to nowhere)
@@ -99,6 +101,7 @@ impl Default for QuerySettings {
             read_limit: ReadLimit::default(),
             read_sizes: None,
             by_arrival: false,
+            paused: false,
             transient: false,
             stop_at: None,
             strictness: Strictness::default(),

@@ -3,17 +3,17 @@
 //! Appends nothing itself; records go to the task's [`Outputs`] and out with its commit. The subtle thing: a windowed row is placed by its
 //! bare key, and its record key ends in the window.
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
-use arrow::compute::concat;
+use arrow::array::Array;
+use arrow::buffer::ScalarBuffer;
 use arrow::error::ArrowError;
 
 use crate::diagnostic::Diagnostic;
-use crate::format::{self, DecodeFailure, RecordEncoder, Side};
+use crate::format::key::encode_windowed;
+use crate::format::{self, DecodeFailure, Encoded, RecordEncoder, Side};
 use crate::operator::{LossKind, StepContext};
 use crate::plan::topology::{KeyWindow, SinkSpec};
 use crate::topic::partitioner::partition_for;
-use crate::types::{ChangeBatch, TopicName, WindowBounds};
+use crate::types::{ChangeBatch, TopicName};
 
 use super::error::TaskError;
 use super::output::{Outputs, Records, without_rows};
@@ -67,20 +67,19 @@ impl SinkNode {
     pub fn write(&mut self, batch: ChangeBatch, ctx: &mut StepContext, out: &mut Outputs) -> Result<(), TaskError> {
         let (batch, timestamps) = self.row_times(batch, ctx)?;
         let (keys, values) = batch.columns.split_at(self.key_count);
-        let (key_bytes, mut failures) = encode_rows(self.key.as_mut(), keys, None, batch.len())?;
-        let (value_bytes, value_failures) =
-            encode_rows(self.value.as_mut(), values, batch.present.as_ref(), batch.len())?;
-        failures.extend(value_failures);
+        let Encoded { payloads: key_bytes, mut failures } = self.key.encode(keys, None, batch.len());
+        let value = self.value.encode(values, batch.present.as_ref(), batch.len());
+        failures.extend(value.failures);
         if !failures.is_empty() {
             let good = self.lose(&batch, failures, ctx)?;
             return if good.is_empty() { Ok(()) } else { self.write(good, ctx, out) };
         }
         let bare = key_bytes.clone();
         let keys = match (self.window, &batch.meta.window) {
-            (Some(kind), Some(bounds)) => with_window(&key_bytes, bounds, kind),
+            (Some(kind), Some(bounds)) => encode_windowed(&key_bytes, bounds, kind == KeyWindow::Session),
             _ => key_bytes,
         };
-        let records = Records { timestamps, keys, values: value_bytes, headers: batch.meta.headers.clone() };
+        let records = Records { timestamps, keys, values: value.payloads, headers: batch.meta.headers.clone() };
         let (partitions, keyless) = (self.partitions, self.keyless_partition);
         Ok(out.spread(&self.topic, partitions, records, |row| {
             if bare.is_null(row) { keyless } else { partition_for(bare.value(row), partitions) }
@@ -130,78 +129,4 @@ impl SinkNode {
         }
         without_rows(batch, &failures.iter().map(|f| f.row).collect::<Vec<_>>())
     }
-}
-
-/// Encodes all rows that can be; the others are NULL in the result and told, ascending by row.
-///
-/// # Errors
-/// If Arrow cannot join the pieces: a defect of ours.
-pub(super) fn encode_rows(
-    encoder: &mut dyn RecordEncoder,
-    columns: &[ArrayRef],
-    present: Option<&BooleanBuffer>,
-    rows: usize,
-) -> Result<(BinaryArray, Vec<DecodeFailure>), ArrowError> {
-    if columns.is_empty() {
-        // a side without columns has nothing to say how many rows there are
-        return Ok((BinaryArray::new_null(rows), Vec::new()));
-    }
-    let mut pieces: Vec<ArrayRef> = Vec::new();
-    let mut failures = Vec::new();
-    let mut from = 0;
-    while from < rows || pieces.is_empty() {
-        match encode_slice(encoder, columns, present, from, rows - from) {
-            Ok(array) if pieces.is_empty() => return Ok((array, failures)),
-            Ok(array) => {
-                pieces.push(std::sync::Arc::new(array));
-                break;
-            }
-            Err(failure) => {
-                let good = encode_slice(encoder, columns, present, from, failure.row).map_err(|again| {
-                    ArrowError::InvalidArgumentError(format!("rows before the first bad one fail too: {}", again.reason))
-                })?;
-                pieces.push(std::sync::Arc::new(good));
-                pieces.push(std::sync::Arc::new(BinaryArray::new_null(1)));
-                let row = from + failure.row;
-                failures.push(DecodeFailure { row, reason: failure.reason });
-                from = row + 1;
-            }
-        }
-    }
-    let all = concat(&pieces.iter().map(|p| p.as_ref()).collect::<Vec<_>>())?;
-    Ok((all.as_binary().clone(), failures))
-}
-
-fn encode_slice(
-    encoder: &mut dyn RecordEncoder,
-    columns: &[ArrayRef],
-    present: Option<&BooleanBuffer>,
-    from: usize,
-    len: usize,
-) -> Result<BinaryArray, DecodeFailure> {
-    if from == 0 && columns[0].len() == len {
-        return encoder.encode(columns, present);
-    }
-    let columns: Vec<ArrayRef> = columns.iter().map(|c| c.slice(from, len)).collect();
-    encoder.encode(&columns, present.map(|p| p.slice(from, len)).as_ref())
-}
-
-/// Record keys of windowed rows: the key, then the window's start (time windows), or its end and start (sessions), big-endian.
-fn with_window(keys: &BinaryArray, bounds: &WindowBounds, kind: KeyWindow) -> BinaryArray {
-    let mut builder = BinaryBuilder::with_capacity(keys.len(), keys.values().len() + 16 * keys.len());
-    let mut bytes = Vec::new();
-    for row in 0..keys.len() {
-        if keys.is_null(row) {
-            builder.append_null();
-            continue;
-        }
-        bytes.clear();
-        bytes.extend_from_slice(keys.value(row));
-        if kind == KeyWindow::Session {
-            bytes.extend_from_slice(&bounds.end[row].to_be_bytes());
-        }
-        bytes.extend_from_slice(&bounds.start[row].to_be_bytes());
-        builder.append_value(&bytes);
-    }
-    builder.finish()
 }

@@ -11,6 +11,7 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 
 use crate::diagnostic::Diagnostic;
+use crate::format::key::decode_windowed;
 use crate::format::{self, Decoded, Format, RecordDecoder, Side};
 use crate::operator::{Loss, LossKind};
 use crate::plan::topology::{KeyWindow, SourceInput};
@@ -309,31 +310,17 @@ fn decode_side(
     decoded
 }
 
-/// Cuts the window off record keys. Rows whose key is too short are bad; rows without key have the empty window at 0.
+/// Cuts the window off record keys. Rows whose key is too short for one are bad.
 fn split_windows(keys: &BinaryArray, kind: KeyWindow, bad: &mut BadRows<'_>) -> (BinaryArray, WindowBounds) {
-    let tail = if kind == KeyWindow::Session { 16 } else { 8 };
-    let mut bare = BinaryBuilder::with_capacity(keys.len(), keys.values().len());
-    let (mut starts, mut ends) = (vec![0; keys.len()], vec![0; keys.len()]);
-    for row in 0..keys.len() {
-        if keys.is_null(row) {
-            bare.append_null();
-            continue;
-        }
-        let bytes = keys.value(row);
-        let Some((key, window)) = bytes.len().checked_sub(tail).map(|at| bytes.split_at(at)) else {
-            let length = bytes.len();
-            bad.lose(row, LossKind::Undecodable, || format!("key: {length} bytes are too few for a windowed key"));
-            bare.append_null();
-            continue;
-        };
-        let long = |at: usize| i64::from_be_bytes(window[at..at + 8].try_into().expect("eight bytes"));
-        (starts[row], ends[row]) = match kind {
-            KeyWindow::Time { size_ms, .. } => (long(0), long(0).saturating_add(size_ms)),
-            KeyWindow::Session => (long(8), long(0)),
-        };
-        bare.append_value(key);
+    let (session, size_ms) = match kind {
+        KeyWindow::Time { size_ms, .. } => (false, size_ms),
+        KeyWindow::Session => (true, 0),
+    };
+    let (bare, bounds, failures) = decode_windowed(keys, session, size_ms);
+    for failure in failures {
+        bad.lose(failure.row, LossKind::Undecodable, || format!("key: {}", failure.reason));
     }
-    (bare.finish(), WindowBounds { start: starts.into(), end: ends.into() })
+    (bare, bounds)
 }
 
 /// The last header of that name, or NULL.
@@ -352,4 +339,143 @@ fn header_column(raw: &RawBatch, name: &str) -> ArrayRef {
         }
     }
     Arc::new(builder.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ListArray, StringArray, StructArray};
+    use arrow::buffer::OffsetBuffer;
+    use arrow::datatypes::{Int64Type, Int32Type};
+
+    use super::*;
+    use crate::format::FormatSpec;
+    use crate::plan::topology::TimestampSpec;
+    use crate::types::schema::arrow_schema;
+    use crate::types::{LogicalSchema, SqlType};
+
+    fn spec(wanted: &[&str]) -> SourceInput {
+        let header = |name: &str, ty, key: Option<&str>| Column {
+            name: name.into(),
+            ty,
+            role: ColumnRole::Header(key.map(Arc::from)),
+        };
+        let all_headers = SqlType::from_arrow(&crate::topic::headers_type()).unwrap();
+        let declared = LogicalSchema::new([
+            Column::key("K", SqlType::String),
+            Column::value("V", SqlType::BigInt),
+            Column::value("W", SqlType::String),
+            header("HS", all_headers, None),
+            header("H", SqlType::Bytes, Some("h")),
+        ]);
+        SourceInput {
+            source: "S".into(),
+            topic: "t".into(),
+            key_format: FormatSpec::new(Format::Kafka),
+            value_format: FormatSpec::new(Format::Json),
+            window: None,
+            timestamp: None,
+            is_table: false,
+            wanted: wanted.iter().map(|w| (*w).into()).collect(),
+            schema: arrow_schema(declared.columns()),
+            declared,
+            key_count: 1,
+            from_beginning: true,
+        }
+    }
+
+    fn raw(records: &[(Option<&[u8]>, Option<&str>, i64)]) -> RawBatch {
+        RawBatch {
+            offsets: (100..100 + records.len() as i64).collect(),
+            timestamps: records.iter().map(|r| r.2).collect(),
+            keys: records.iter().map(|r| r.0).collect(),
+            values: records.iter().map(|r| r.1.map(str::as_bytes)).collect(),
+            headers: None,
+            arrivals: None,
+        }
+    }
+
+    fn decode(spec: &SourceInput, raw: &RawBatch) -> SourceRows {
+        SourceNode::new(spec, 3, Strictness::default()).unwrap().decode(raw).unwrap()
+    }
+
+    fn kinds(rows: &SourceRows) -> Vec<(i64, LossKind)> {
+        rows.losses.iter().map(|l| (l.offset, l.kind)).collect()
+    }
+
+    #[test]
+    fn wanted_columns_come_in_their_order_with_pseudo_columns() {
+        let rows = decode(
+            &spec(&["K", "ROWTIME", "W", "ROWPARTITION", "ROWOFFSET", "V"]),
+            &raw(&[(Some(b"a"), Some(r#"{"V":1,"W":"x"}"#), 50), (None, None, 60)]),
+        );
+        let columns = &rows.batch.columns;
+        assert_eq!(columns[1].as_primitive::<Int64Type>().values()[..], [50, 60]);
+        assert_eq!(columns[2].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), None]);
+        assert_eq!(columns[3].as_primitive::<Int32Type>().values()[..], [3, 3]);
+        assert_eq!(columns[4].as_primitive::<Int64Type>().values()[..], [100, 101]);
+        assert_eq!((rows.batch.is_present(0), rows.batch.is_present(1)), (true, false));
+        assert!(rows.kept.is_none());
+    }
+
+    #[test]
+    fn tables_drop_records_without_key() {
+        let table = SourceInput { is_table: true, ..spec(&["K", "V"]) };
+        let rows = decode(&table, &raw(&[(None, Some(r#"{"V":1}"#), 0), (Some(b"a"), None, 0)]));
+        assert_eq!((rows.batch.len(), rows.batch.is_present(0)), (1, false));
+        assert_eq!(kinds(&rows), [(100, LossKind::NullKey)]);
+        assert_eq!(rows.kept, Some(vec![1]));
+    }
+
+    #[test]
+    fn the_row_time_comes_from_the_column_and_bad_ones_are_lost() {
+        let timestamp = Some(TimestampSpec { column: "V".into(), format: None });
+        let timed = SourceInput { timestamp, ..spec(&["K", "W"]) };
+        let records = [r#"{"V":7}"#, r#"{"V":-1}"#, r#"{"W":"x"}"#, r#"{"V":"#].map(|v| (Some(&b"a"[..]), Some(v), 5));
+        let rows = decode(&timed, &raw(&[&records[..], &[(Some(b"a"), None, 9)]].concat()));
+        assert_eq!(rows.batch.meta.rowtime[..], [7, 9], "a NULL value has no column to take the time from");
+        assert_eq!(
+            kinds(&rows),
+            [(101, LossKind::BadTimestamp), (102, LossKind::BadTimestamp), (103, LossKind::Undecodable)]
+        );
+        let plain = decode(&spec(&["K"]), &raw(&[(None, Some("{}"), -1)]));
+        assert_eq!(kinds(&plain), [(100, LossKind::BadTimestamp)]);
+    }
+
+    #[test]
+    fn strict_queries_stop_at_bad_records() {
+        let strict = Strictness { undecodable: true, bad_timestamp: false };
+        let mut node = SourceNode::new(&spec(&["V"]), 0, strict).unwrap();
+        assert!(node.decode(&raw(&[(None, Some("{"), 0)])).is_err());
+        assert!(node.decode(&raw(&[(None, Some("{}"), 0)])).is_ok());
+    }
+
+    #[test]
+    fn windows_are_cut_off_the_key() {
+        let window = Some(KeyWindow::Time { size_ms: 10, hopping: false });
+        let windowed = SourceInput { window, ..spec(&["K", "WINDOWSTART", "WINDOWEND"]) };
+        let key = [&b"a"[..], &20_i64.to_be_bytes()].concat();
+        let rows = decode(&windowed, &raw(&[(Some(&key), Some("{}"), 0), (Some(b"short"), Some("{}"), 0)]));
+        assert_eq!(rows.batch.columns[0].as_string::<i32>().value(0), "a");
+        assert_eq!(rows.batch.columns[2].as_primitive::<Int64Type>().values()[..], [30]);
+        assert_eq!(rows.batch.meta.window.as_ref().unwrap().start[..], [20]);
+        assert_eq!(kinds(&rows), [(101, LossKind::Undecodable)]);
+    }
+
+    #[test]
+    fn header_columns_are_the_list_and_the_last_of_a_name() {
+        let arrow::datatypes::DataType::List(item) = crate::topic::headers_type() else { unreachable!() };
+        let arrow::datatypes::DataType::Struct(fields) = item.data_type().clone() else { unreachable!() };
+        let names = StringArray::from(vec!["h", "g", "h"]);
+        let values = BinaryArray::from_opt_vec(vec![Some(&b"1"[..]), None, Some(b"2")]);
+        let entries = StructArray::new(fields, vec![Arc::new(names), Arc::new(values)], None);
+        let lists = ListArray::new(item, OffsetBuffer::from_lengths([3, 0]), Arc::new(entries), None);
+        let mut records = raw(&[(None, Some("{}"), 0), (None, Some("{}"), 0)]);
+        records.headers = Some(Arc::new(lists));
+        let rows = decode(&spec(&["H", "HS"]), &records);
+        assert_eq!(rows.batch.columns[0].as_binary::<i32>().iter().collect::<Vec<_>>(), [Some(&b"2"[..]), None]);
+        assert_eq!(rows.batch.columns[1].as_list::<i32>().value_length(0), 3);
+        records.headers = None;
+        let rows = decode(&spec(&["H", "HS"]), &records);
+        assert_eq!((rows.batch.columns[0].null_count(), rows.batch.columns[1].null_count()), (2, 0));
+    }
 }
