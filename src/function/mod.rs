@@ -20,13 +20,28 @@ pub mod conditional;
 pub mod math;
 pub mod elements;
 pub mod like;
+pub mod array;
+pub mod bytes;
+pub mod map;
+pub mod mask;
+mod md5;
+pub mod regex;
 pub mod text;
 pub mod udf;
 
 pub use registry::Registry;
 
 /// The families of scalar functions.
-const FAMILIES: &[&[registry::Function]] = &[conditional::FUNCTIONS, math::FUNCTIONS, string::FUNCTIONS];
+const FAMILIES: &[&[registry::Function]] = &[
+    array::FUNCTIONS,
+    bytes::FUNCTIONS,
+    conditional::FUNCTIONS,
+    map::FUNCTIONS,
+    mask::FUNCTIONS,
+    math::FUNCTIONS,
+    regex::FUNCTIONS,
+    string::FUNCTIONS,
+];
 
 /// Limits that properties set on aggregate functions; `None`: unlimited.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
