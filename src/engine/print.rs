@@ -15,7 +15,7 @@ use super::outcome::{NextRows, ResultColumn, RowSource, Rows, RowsKind};
 use super::records::ReadRecord;
 use super::Engine;
 use crate::diagnostic::{Diagnostic, suggest};
-use crate::format::guess::Guesser;
+use crate::format::guess::FormatGuess;
 use crate::sql::ast::Print;
 use crate::types::SqlType;
 
@@ -44,8 +44,9 @@ pub fn rows(print: &Print, engine: &Engine) -> Result<Rows, Diagnostic> {
         interval: print.interval.map_or(1, |i| i.count.max(1)),
         left: print.limit.map(|l| l.count),
         seen: 0,
-        keys: Guesser::new(),
-        values: Guesser::new(),
+        keys: FormatGuess::for_keys(),
+        values: FormatGuess::for_values(),
+        told: (String::new(), String::new()),
         lines: VecDeque::new(),
         cancelled: Arc::new(AtomicBool::new(false)),
     };
@@ -59,8 +60,10 @@ struct PrintRows {
     interval: u64,
     left: Option<u64>,
     seen: u64,
-    keys: Guesser,
-    values: Guesser,
+    keys: FormatGuess,
+    values: FormatGuess,
+    /// formats of keys and values as last told
+    told: (String, String),
     lines: VecDeque<String>,
     cancelled: Arc<AtomicBool>,
 }
@@ -88,17 +91,19 @@ impl PrintRows {
     }
 
     fn line(&mut self, record: &ReadRecord) {
-        let key = self.keys.text(record.key.as_deref());
-        let value = self.values.text(record.value.as_deref());
-        if let Some(formats) = key.formats {
-            self.lines.push_back(format!("Key format: {formats}"));
+        let key = self.keys.observe(record.key.as_deref());
+        let value = self.values.observe(record.value.as_deref());
+        let formats = (self.keys.names(), self.values.names());
+        if formats.0 != self.told.0 {
+            self.lines.push_back(format!("Key format: {}", formats.0));
         }
-        if let Some(formats) = value.formats {
-            self.lines.push_back(format!("Value format: {formats}"));
+        if formats.1 != self.told.1 {
+            self.lines.push_back(format!("Value format: {}", formats.1));
         }
+        self.told = formats;
         let time = jiff::Timestamp::from_millisecond(record.timestamp)
             .map_or_else(|_| "N/A".to_owned(), |t| t.strftime("%Y/%m/%d %H:%M:%S%.3f Z").to_string());
-        self.lines.push_back(format!("rowtime: {time}, key: {}, value: {}, partition: {}", key.text, value.text, record.partition));
+        self.lines.push_back(format!("rowtime: {time}, key: {key}, value: {value}, partition: {}", record.partition));
     }
 }
 

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::record::{Stored, Window, split_window};
 use super::world::World;
 use crate::analyzer::AnalysisContext;
-use crate::analyzer::expr::bind_constant;
+use crate::analyzer::expr_constant::bind_constant;
 use crate::analyzer::source;
 use crate::catalog::Source;
 use crate::diagnostic::Diagnostic;
@@ -72,8 +72,10 @@ fn expected(assert: &AssertValues, source: &Source, world: &World) -> Result<Vec
         ))
         .at(assert.source.span()));
     }
+    let catalog = world.engine().catalog();
+    let custom = |name: &str| catalog.types().get(name).cloned();
     let bind = |((name, ty), value): ((String, SqlType), &Expr)| {
-        let value = bind_constant(value, &ty, &name, world.engine().registry())?;
+        let value = bind_constant(value, &ty, &name, world.engine().registry(), &custom)?;
         let array = value.to_array_of_size(1).map_err(|e| Diagnostic::user(format!("{name}: {e}")))?;
         Ok((name, array))
     };
