@@ -26,6 +26,9 @@ pub mod map;
 pub mod mask;
 mod md5;
 pub mod regex;
+pub mod json;
+pub mod lambda;
+pub mod url;
 pub mod text;
 pub mod udf;
 
@@ -34,11 +37,14 @@ const FAMILIES: &[&[registry::Function]] = &[
     array::FUNCTIONS,
     bytes::FUNCTIONS,
     conditional::FUNCTIONS,
+    json::FUNCTIONS,
+    lambda::FUNCTIONS,
     map::FUNCTIONS,
     mask::FUNCTIONS,
     math::FUNCTIONS,
     regex::FUNCTIONS,
     string::FUNCTIONS,
+    url::FUNCTIONS,
 ];
 
 /// Limits that properties set on aggregate functions; `None`: unlimited.
