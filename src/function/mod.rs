@@ -29,6 +29,9 @@ pub mod regex;
 pub mod json;
 pub mod lambda;
 pub mod url;
+pub mod java_pattern;
+pub mod temporal;
+pub mod zone;
 pub mod text;
 pub mod udf;
 
@@ -44,6 +47,7 @@ const FAMILIES: &[&[registry::Function]] = &[
     math::FUNCTIONS,
     regex::FUNCTIONS,
     string::FUNCTIONS,
+    temporal::FUNCTIONS,
     url::FUNCTIONS,
 ];
 
