@@ -277,10 +277,11 @@ impl CallNode {
         }
         let mut failures = Failures::new(None);
         let value = to_scalar(self.function.run(values, 1, &self.lambdas, &self.memo, &mut failures)?)?;
+        let all = || wanted.cloned().unwrap_or_else(|| BooleanBuffer::new_set(frame.rows()));
+        failures.notes().iter().for_each(|(_, reason)| frame.fail_all(&all(), reason));
         let failed = failures.rows().first().map(|(_, reason)| {
-            let rows = wanted.cloned().unwrap_or_else(|| BooleanBuffer::new_set(frame.rows()));
-            frame.fail_all(&rows, reason);
-            rows
+            frame.fail_all(&all(), reason);
+            all()
         });
         Ok(Evaluated { value, failed })
     }

@@ -27,6 +27,12 @@ pub mod map;
 pub mod mask;
 mod md5;
 pub mod regex;
+pub mod json;
+pub mod lambda;
+pub mod url;
+pub mod java_pattern;
+pub mod temporal;
+pub mod zone;
 pub mod text;
 pub mod udf;
 
@@ -37,11 +43,15 @@ const FAMILIES: &[&[registry::Function]] = &[
     array::FUNCTIONS,
     bytes::FUNCTIONS,
     conditional::FUNCTIONS,
+    json::FUNCTIONS,
+    lambda::FUNCTIONS,
     map::FUNCTIONS,
     mask::FUNCTIONS,
     math::FUNCTIONS,
     regex::FUNCTIONS,
     string::FUNCTIONS,
+    temporal::FUNCTIONS,
+    url::FUNCTIONS,
 ];
 
 /// Limits that properties set on aggregate functions; `None`: unlimited.
