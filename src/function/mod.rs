@@ -9,7 +9,6 @@ pub mod compile;
 pub mod decimal;
 pub mod deep;
 pub mod eval;
-pub mod java_pattern;
 pub mod registry;
 pub mod resolve;
 pub mod signature;

@@ -8,7 +8,8 @@ use arrow::buffer::{NullBuffer, ScalarBuffer};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 
 use crate::diagnostic::Diagnostic;
-use crate::function::java_pattern::JavaPattern;
+use crate::function::java_pattern::{Habit, Pattern};
+use crate::function::zone::Zone;
 use crate::plan::topology::TimestampSpec;
 use crate::types::{LogicalSchema, SqlType};
 
@@ -21,7 +22,7 @@ pub(super) struct RowTimeReader {
 enum Kind {
     BigInt,
     Timestamp,
-    Text(JavaPattern),
+    Text(Pattern, Zone),
 }
 
 impl RowTimeReader {
@@ -39,9 +40,11 @@ impl RowTimeReader {
         let kind = match (&schema.columns()[index].ty, &spec.format) {
             (SqlType::BigInt, _) => Kind::BigInt,
             (SqlType::Timestamp, _) => Kind::Timestamp,
-            (SqlType::String, Some(pattern)) => Kind::Text(JavaPattern::new(pattern).map_err(|reason| {
-                Diagnostic::user(format!("TIMESTAMP_FORMAT '{pattern}' is not a pattern: {reason}"))
-            })?),
+            (SqlType::String, Some(pattern)) => {
+                let pattern = Pattern::compile(pattern)
+                    .map_err(|reason| Diagnostic::user(format!("TIMESTAMP_FORMAT '{pattern}' is not a pattern: {reason}")))?;
+                Kind::Text(pattern, Zone::system())
+            },
             _ => {
                 return Err(Diagnostic::user(format!(
                     "Timestamp column, {name}, should be LONG(INT64), TIMESTAMP, or a String with a timestamp_format specified."
@@ -56,7 +59,7 @@ impl RowTimeReader {
         let values = match &self.kind {
             Kind::BigInt => Values::Numbers(array.as_primitive::<Int64Type>().values()),
             Kind::Timestamp => Values::Numbers(array.as_primitive::<TimestampMillisecondType>().values()),
-            Kind::Text(pattern) => Values::Texts(array.as_string::<i32>(), pattern),
+            Kind::Text(pattern, zone) => Values::Texts(array.as_string::<i32>(), pattern, zone),
         };
         RowTimes { column: &self.column, nulls: array.nulls(), values }
     }
@@ -71,7 +74,7 @@ pub(super) struct RowTimes<'a> {
 
 enum Values<'a> {
     Numbers(&'a ScalarBuffer<i64>),
-    Texts(&'a StringArray, &'a JavaPattern),
+    Texts(&'a StringArray, &'a Pattern, &'a Zone),
 }
 
 impl RowTimes<'_> {
@@ -82,9 +85,12 @@ impl RowTimes<'_> {
         }
         let time = match &self.values {
             Values::Numbers(numbers) => numbers[row],
-            Values::Texts(texts, pattern) => pattern.parse_timestamp(texts.value(row)).map_err(|reason| {
-                format!("Failed to extract timestamp from row: {} = '{}': {reason}", self.column, texts.value(row))
-            })?,
+            Values::Texts(texts, pattern, zone) => {
+                let parsed = pattern.parse(texts.value(row), Habit::Formatter).and_then(|fields| fields.instant(zone));
+                parsed.map_err(|reason| {
+                    format!("Failed to extract timestamp from row: {} = '{}': {reason}", self.column, texts.value(row))
+                })?
+            }
         };
         if time < 0 {
             return Err(format!("Failed to extract timestamp from row: {} = {time} is negative", self.column));
