@@ -1,6 +1,7 @@
 //! riverrun: a SQL engine for streams.
 
 pub mod diagnostic;
+pub mod config;
 pub mod types;
 pub mod topic;
 pub mod state;
@@ -10,3 +11,4 @@ pub mod sql;
 pub mod plan;
 pub mod operator;
 pub mod engine;
+pub mod wire;
