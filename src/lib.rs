@@ -12,3 +12,4 @@ pub mod plan;
 pub mod operator;
 pub mod engine;
 pub mod wire;
+pub mod server;
