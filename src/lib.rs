@@ -13,3 +13,4 @@ pub mod operator;
 pub mod engine;
 pub mod wire;
 pub mod server;
+pub mod client;

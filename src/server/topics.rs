@@ -16,14 +16,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{ServerState, blocking, body_bytes, failed, json_response, negotiate, respond, response};
-use crate::engine::{Engine, RawRecord, ReadRecord, TopicDetail};
 use crate::diagnostic::Diagnostic;
+use crate::engine::{Engine, RawRecord, RecordPage, TopicDetail};
 use crate::wire::error::{ErrorBody, NOT_FOUND};
-use crate::wire::record::{self, PartFormat};
+use crate::wire::record::{self, END_OFFSET, JSON_LINES, NEXT_OFFSET, PartFormat};
 use crate::wire::rows::JSON;
 
-/// Media type of a record a line.
-pub const JSON_LINES: &str = "application/x-ndjson";
 /// Records of one answer, unless the client says so.
 const RECORDS_DEFAULT: usize = 1000;
 /// Most records of one answer.
@@ -131,13 +129,17 @@ async fn read_records(
     let value = format(&query.value_format).map_err(|error| ErrorBody::of(&error))?;
     let starts = starts(&detail(&state, &topic).await?, &query)?;
     let engine = state.engine.clone();
-    let records = blocking(move || read(&engine, &topic, &starts, &query)).await?.map_err(|error| failed(&error))?;
+    let page = blocking(move || read(&engine, &topic, &starts, &query)).await?.map_err(|error| failed(&error))?;
+    let records = page.records;
     let lines: Vec<String> = records.iter().map(|r| record::to_json(r, key, value).to_string()).collect();
     let body = match media_type {
         JSON_LINES => lines.iter().map(|line| format!("{line}\n")).collect(),
         _ => format!("[{}]", lines.join(",\n")),
     };
-    Ok(response(200, media_type, body.into()))
+    let mut answer = response(200, media_type, body.into());
+    answer.headers_mut().insert(NEXT_OFFSET, page.next.into());
+    answer.headers_mut().insert(END_OFFSET, page.end.into());
+    Ok(answer)
 }
 
 /// Where each partition is read from.
@@ -163,29 +165,31 @@ fn starts(detail: &TopicDetail, query: &ReadQuery) -> Result<Vec<(i32, i64)>, Er
     Ok(starts)
 }
 
+/// The records of these partitions, one after the other; `next` and `end` are those of the last one.
 fn read(
     engine: &Engine,
     topic: &str,
     starts: &[(i32, i64)],
     query: &ReadQuery,
-) -> Result<Vec<ReadRecord>, Diagnostic> {
+) -> Result<RecordPage, Diagnostic> {
     if let Some(ms) = query.wait_ms {
         engine.wait_records(topic, starts, Duration::from_millis(ms).min(WAIT_MAX))?;
     }
     let max = query.max.unwrap_or(RECORDS_DEFAULT).min(RECORDS_MAX);
-    let mut records = Vec::new();
+    let mut all = RecordPage::default();
     for &(partition, from) in starts {
-        let mut at = from;
-        while records.len() < max {
-            let page = engine.read(topic, partition, at, max - records.len())?;
-            if page.records.is_empty() && page.next <= at {
+        all.next = from;
+        while all.records.len() < max {
+            let page = engine.read(topic, partition, all.next, max - all.records.len())?;
+            let at_end = page.records.is_empty() && page.next <= all.next;
+            (all.next, all.end) = (page.next.max(all.next), page.end);
+            all.records.extend(page.records);
+            if at_end {
                 break;
             }
-            at = page.next;
-            records.extend(page.records);
         }
     }
-    Ok(records)
+    Ok(all)
 }
 
 #[cfg(test)]
