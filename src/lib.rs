@@ -14,3 +14,6 @@ pub mod engine;
 pub mod wire;
 pub mod server;
 pub mod client;
+pub mod shell;
+pub mod sqltest;
+pub mod cli;
