@@ -13,10 +13,12 @@ mod computed;
 mod group_store;
 mod groups;
 mod port;
+pub mod session_aggregate;
 pub mod stateless;
 pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
+pub mod window_aggregate;
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
