@@ -314,3 +314,6 @@ impl AggregateReader {
         Ok(super::aggregate_output::rows_of(key_columns, values(&accumulators, &slots), rowtimes.into(), windows))
     }
 }
+
+#[cfg(test)]
+mod tests;
