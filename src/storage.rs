@@ -24,6 +24,8 @@ use syncer::{JournalSync, Syncer};
 const MIB: u64 = 1 << 20;
 /// Values from this size on lie beside the tree, where merging levels does not copy them.
 const SEPARATION_THRESHOLD_BYTES: u32 = 4 << 10;
+/// Writers wait while so many full memtables of a space are not yet in tables; half of where fjall itself would stop them.
+const MAX_UNFLUSHED_MEMTABLES: usize = 2;
 /// How long [`Storage::reopen`] waits for reads to end.
 const REOPEN_WAIT: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,7 @@ const REOPEN_WAIT: Duration = Duration::from_secs(10);
 pub struct StorageOptions {
     /// block and blob cache, bytes
     pub cache_bytes: u64,
-    /// memory for record blocks not yet in tables, bytes; up to five times as much while the disk is slow
+    /// memory for record blocks not yet in tables, bytes; up to three times as much while the disk is slow
     pub records_memtable_bytes: u64,
     /// the same for each of changelogs and keyed stores
     pub state_memtable_bytes: u64,
@@ -305,6 +307,7 @@ impl Storage {
         if fault == Some(Fault::Before) {
             return Err(self.poison.set("injected fault before a write".into()));
         }
+        self.wait_for_flush(&open)?;
         let mode = if self.options.sync_interval.is_zero() { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut writes =
             fjall::OwnedWriteBatch::with_capacity(open.database.clone(), batch.len()).durability(Some(mode));
@@ -320,6 +323,16 @@ impl Storage {
             Some(_) => Err(self.poison.set("injected fault after a write".into())),
             None => Ok(()),
         }
+    }
+
+    /// Lets the disk catch up. Fjall would do so too, but not notice that what it waits for has failed.
+    fn wait_for_flush(&self, open: &Open) -> Result<(), StorageError> {
+        while open.spaces.iter().any(|space| space.sealed_memtable_count() >= MAX_UNFLUSHED_MEMTABLES) {
+            // Nothing is left in the buffer to flush; asked only whether a background thread has failed.
+            open.database.persist(PersistMode::Buffer).map_err(|e| self.poison.set(said(&e)))?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// The storage as it now is.
