@@ -205,12 +205,12 @@ impl Poison {
 }
 
 /// The database while it is open.
-struct Open {
+struct OpenDatabase {
     spaces: [Keyspace; 4],
     database: Database,
 }
 
-impl Open {
+impl OpenDatabase {
     fn open(directory: &DataDirectory, options: &StorageOptions) -> Result<Arc<Self>, StorageError> {
         let failed = |e| open_error(directory, e);
         let database = Database::builder(directory.database())
@@ -235,7 +235,7 @@ impl Open {
 pub struct Storage {
     options: StorageOptions,
     /// `None` only while it is being reopened, or after that failed
-    open: RwLock<Option<Arc<Open>>>,
+    open: RwLock<Option<Arc<OpenDatabase>>>,
     poison: Arc<Poison>,
     journal: Arc<JournalSync>,
     _syncer: Option<Syncer>,
@@ -250,7 +250,7 @@ impl Storage {
     /// [`StorageError::Locked`], [`StorageError::Format`], [`StorageError::Corrupt`] or [`StorageError::Io`].
     pub fn open(dir: &Path, options: StorageOptions) -> Result<Self, StorageError> {
         let directory = DataDirectory::open(dir)?;
-        let open = Open::open(&directory, &options)?;
+        let open = OpenDatabase::open(&directory, &options)?;
         let poison = Arc::<Poison>::default();
         let journal = Arc::new(JournalSync::new(directory.database(), options.fault.clone(), poison.clone()));
         let syncer = match options.sync_interval {
@@ -278,7 +278,7 @@ impl Storage {
             });
         }
         self.journal.forget();
-        *slot = Some(Open::open(&self.directory, &self.options)?);
+        *slot = Some(OpenDatabase::open(&self.directory, &self.options)?);
         self.poison.clear();
         Ok(())
     }
@@ -333,7 +333,7 @@ impl Storage {
     }
 
     /// Lets the disk catch up. Fjall would do so too, but not notice that what it waits for has failed.
-    fn wait_for_flush(&self, open: &Open) -> Result<(), StorageError> {
+    fn wait_for_flush(&self, open: &OpenDatabase) -> Result<(), StorageError> {
         while open.spaces.iter().any(|space| space.sealed_memtable_count() >= MAX_UNFLUSHED_MEMTABLES) {
             // Nothing is left in the buffer to flush; asked only whether a background thread has failed.
             open.database.persist(PersistMode::Buffer).map_err(|e| self.poison.set(said(&e)))?;
@@ -360,13 +360,13 @@ impl Storage {
         self.journal.sync()
     }
 
-    fn opened(&self) -> Result<Arc<Open>, StorageError> {
+    fn opened(&self) -> Result<Arc<OpenDatabase>, StorageError> {
         self.open.read().clone().ok_or_else(|| StorageError::Poisoned("it is closed and must be reopened".into()))
     }
 }
 
 /// Waits until nobody reads, then closes; gives it back if somebody does not stop.
-fn close(mut open: Arc<Open>) -> Result<(), Arc<Open>> {
+fn close(mut open: Arc<OpenDatabase>) -> Result<(), Arc<OpenDatabase>> {
     let deadline = Instant::now() + REOPEN_WAIT;
     loop {
         match Arc::try_unwrap(open) {
@@ -385,7 +385,7 @@ fn close(mut open: Arc<Open>) -> Result<(), Arc<Open>> {
 #[derive(Clone)]
 pub struct Snapshot {
     at: fjall::Snapshot,
-    open: Arc<Open>,
+    open: Arc<OpenDatabase>,
 }
 
 impl Snapshot {
@@ -424,7 +424,7 @@ impl Snapshot {
 #[derive(Clone)]
 pub struct WeakSnapshot {
     at: fjall::Snapshot,
-    open: Weak<Open>,
+    open: Weak<OpenDatabase>,
 }
 
 impl WeakSnapshot {

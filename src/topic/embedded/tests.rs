@@ -377,10 +377,13 @@ fn compaction_goes_on_after_a_restart() {
     assert_eq!(latest, model);
 }
 
+/// A random append: its partition, and keys, values and times.
+type RandomAppend = (i32, Vec<(Option<String>, Option<String>, i64)>);
+
 /// What a random test does.
 #[derive(Clone, Debug)]
 enum Step {
-    Commit(Vec<(i32, Vec<(Option<String>, Option<String>, i64)>)>, i64),
+    Commit(Vec<RandomAppend>, i64),
     Read(i32, i64, usize, usize),
     WriteBehind(Vec<(String, Option<String>)>, u64),
     Clean,
