@@ -234,11 +234,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn short_doubles_are_the_shortest(n in -1_000_000_000_i64..1_000_000_000, digits in 0..7_i32) {
+        fn short_doubles_are_the_shortest(n in -99_999_999_i64..100_000_000, digits in 1..5_i32) {
             let value = n as f64 / 10_f64.powi(digits);
-            let shortest = ryu::Buffer::new().format(value).to_owned();
-            prop_assume!((1e-3..1e7).contains(&value.abs()));
-            prop_assert_eq!(double(value), shortest);
+            if (1e-3..1e7).contains(&value.abs()) {
+                prop_assert_eq!(double(value), ryu::Buffer::new().format(value).to_owned());
+            }
         }
 
         #[test]

@@ -232,7 +232,10 @@ fn absent_rows_and_lone_nulls() {
 }
 
 /// A record with every kind of value, of the columns of [`mixed_types`].
-const MIXED: &str = r#"{"C0":true,"C1":-12,"C2":1700000000000,"C3":12.5e3,"C4":1.25,"C5":"té\u0041xt","C6":"AQI=","C7":[1,null],"C8":{"k":"v"},"C9":{"F":1,"G":{"H":"i"}},"X":[{"y":[]}]}"#;
+const MIXED: &str = concat!(
+    r#"{"C0":true,"C1":-12,"C2":1700000000000,"C3":12.5e3,"C4":1.25,"C5":"té\u0041xt","C6":"AQI=","C7":[1,null],"#,
+    r#""C8":{"k":"v"},"C9":{"F":1,"G":{"H":"i"}},"X":[{"y":[]}]}"#
+);
 
 fn mixed_types() -> Vec<SqlType> {
     vec![
