@@ -151,6 +151,10 @@ impl RepartitionSink {
     /// Cuts changes whose old and new row have different keys into two.
     fn split_moved(&mut self, batch: ChangeBatch) -> Result<ChangeBatch, TaskError> {
         let Some(old) = &batch.old else { return Ok(batch) };
+        let mut pairs = batch.columns[..self.key_count].iter().zip(&old.columns);
+        if pairs.all(|(new, old)| std::sync::Arc::ptr_eq(new, old)) {
+            return Ok(batch);
+        }
         let new_keys = self.key.encode(&batch.columns[..self.key_count], None, batch.len()).payloads;
         let old_keys = self.key.encode(&old.columns[..self.key_count], None, batch.len()).payloads;
         let both = |row: usize| batch.is_present(row) && batch.old_is_present(row);
