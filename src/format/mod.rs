@@ -11,7 +11,10 @@ pub mod kafka;
 pub mod key;
 pub mod none;
 pub mod number;
+mod settle;
 mod support;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 use std::collections::BTreeMap;

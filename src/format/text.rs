@@ -105,6 +105,17 @@ pub fn decimal_misfit(text: &[u8], precision: u8, scale: u8) -> String {
     format!("Cannot fit decimal '{text}' into DECIMAL({precision}, {scale}) without rounding.")
 }
 
+/// `ms` as a TIME: ms of the day, its end included.
+///
+/// # Errors
+/// If it lies outside the day, with a sentence for the user.
+pub fn time_of_day(ms: i64) -> Result<i32, String> {
+    i32::try_from(ms)
+        .ok()
+        .filter(|ms| (0..=86_400_000).contains(ms))
+        .ok_or_else(|| format!("Time values must be milliseconds of the day, from 0 to 86400000. Got {ms}"))
+}
+
 /// Appends the base64 text of `bytes` (standard alphabet, padded).
 pub fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
     use base64::Engine;

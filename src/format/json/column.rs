@@ -24,7 +24,7 @@ use crate::format::byte_rows::ByteRows;
 use crate::format::number::{
     DecimalFault, parse_decimal128, parse_decimal256, parse_i64, parse_java_f64, parse_plain_f64, truncate_to_i64,
 };
-use crate::format::text::parse_base64;
+use crate::format::text::{decimal_misfit, parse_base64, time_of_day};
 use crate::types::SqlType;
 
 /// A value that could not be converted.
@@ -117,7 +117,7 @@ impl Leaves<'_> {
             SqlType::BigInt => self.integers::<Int64Type>(Ok),
             SqlType::Timestamp => self.integers::<TimestampMillisecondType>(Ok),
             SqlType::Date => self.integers::<Date32Type>(|value| i32::try_from(value).map_err(|_| out_of_range(value))),
-            SqlType::Time => self.integers::<Time32MillisecondType>(time_of_day),
+            SqlType::Time => self.integers::<Time32MillisecondType>(|ms| time_of_day(ms).map_err(Refused::Because)),
             SqlType::Double => Arc::new(self.primitives::<Float64Type>(double)),
             SqlType::Decimal(p, s) if p <= 38 => {
                 let column = self.primitives::<Decimal128Type>(|token| {
@@ -314,14 +314,8 @@ fn number_text(token: Token<'_>) -> Result<Cow<'_, [u8]>, Refused> {
 fn decimal_fault(fault: DecimalFault, text: &[u8], precision: u8, scale: u8) -> Refused {
     match fault {
         DecimalFault::NotANumber => Refused::Text,
-        DecimalFault::DoesNotFit => Refused::Because(crate::format::text::decimal_misfit(text, precision, scale)),
+        DecimalFault::DoesNotFit => Refused::Because(decimal_misfit(text, precision, scale)),
     }
-}
-
-fn time_of_day(value: i64) -> Result<i32, Refused> {
-    i32::try_from(value).ok().filter(|ms| (0..=86_400_000).contains(ms)).ok_or_else(|| {
-        Refused::Because(format!("Time values must be milliseconds of the day, from 0 to 86400000. Got {value}"))
-    })
 }
 
 #[cold]

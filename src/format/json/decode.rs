@@ -3,13 +3,12 @@
 //! Reads no value itself. The subtle thing is what fails: malformed text, invalid UTF-8 and a value that does not fit its
 //! column's type cost their record, whose row is then NULL in every column; `null` as a whole is an absent record.
 
-use arrow::array::{Array, ArrayRef, BinaryArray, BooleanArray};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::nullif;
+use arrow::array::{Array, ArrayRef, BinaryArray};
 
 use super::column::{ColumnDecoder, Fault};
 use super::fields::FieldTable;
 use super::scan::{Malformed, Span, byte_at, document, expect_end, skip_space};
+use crate::format::settle::{present, settle};
 use crate::format::{DecodeFailure, Decoded, RecordDecoder};
 use crate::types::Column;
 
@@ -115,29 +114,4 @@ impl RecordDecoder for JsonDecoder {
 #[cold]
 fn malformed_text(malformed: Malformed, start: usize) -> String {
     format!("malformed JSON: {} at byte {}", malformed.what, malformed.at - start)
-}
-
-/// Orders failures by row, keeps the first of each, and makes failed rows NULL in every column.
-pub(in crate::format) fn settle(failures: &mut Vec<DecodeFailure>, columns: &mut [ArrayRef], rows: usize) {
-    if failures.is_empty() {
-        return;
-    }
-    failures.sort_by_key(|failure| failure.row);
-    failures.dedup_by_key(|failure| failure.row);
-    let mut failed = vec![false; rows];
-    failures.iter().for_each(|failure| failed[failure.row] = true);
-    let failed = BooleanArray::from(failed);
-    for column in columns {
-        *column = nullif(column, &failed).expect("the mask is as long as the column");
-    }
-}
-
-/// Bits of the rows that are not `absent` (ascending); `None` if all are there.
-pub(in crate::format) fn present(absent: &[usize], rows: usize) -> Option<BooleanBuffer> {
-    if absent.is_empty() {
-        return None;
-    }
-    let mut there = vec![true; rows];
-    absent.iter().for_each(|&row| there[row] = false);
-    Some(BooleanBuffer::from(there))
 }
