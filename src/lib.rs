@@ -9,6 +9,7 @@ pub mod state;
 pub mod format;
 pub mod function;
 pub mod sql;
+pub mod analyzer;
 pub mod plan;
 pub mod operator;
 pub mod runtime;
