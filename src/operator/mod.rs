@@ -6,7 +6,13 @@
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
 pub mod chain;
+pub mod aggregate;
+mod aggregate_input;
+mod aggregate_output;
 mod coalesce;
+mod computed;
+mod group_store;
+mod groups;
 mod port;
 pub mod stateless;
 pub mod stream_table_join;
