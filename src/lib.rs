@@ -1,7 +1,7 @@
 //! riverrun: a SQL engine for streams.
 
-pub mod clock;
 pub mod diagnostic;
+pub mod clock;
 pub mod types;
 pub mod storage;
 pub mod topic;
@@ -9,7 +9,10 @@ pub mod state;
 pub mod format;
 pub mod function;
 pub mod sql;
-pub mod analyzer;
+pub mod catalog;
 pub mod plan;
+pub mod analyzer;
 pub mod operator;
 pub mod runtime;
+pub mod config;
+pub mod engine;

@@ -57,6 +57,11 @@ pub fn bind(expr: &ast::Expr, scope: &Scope, registry: &Registry) -> Result<Boun
     Binder::new(scope, registry).bind(expr)
 }
 
+/// `expr` of a type as a wider one.
+pub fn widen(expr: Expr, from: &SqlType, to: &SqlType) -> Expr {
+    super::expr_coerce::coerce(Typed::new(expr, from.clone()), to, crate::function::udf::ErrorRule::Propagate)
+}
+
 /// Binds expressions over one scope.
 pub struct Binder<'a> {
     pub(super) scope: &'a Scope,

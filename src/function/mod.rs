@@ -35,6 +35,8 @@ pub mod zone;
 pub mod text;
 pub mod udf;
 
+pub use registry::Registry;
+
 /// The families of scalar functions.
 const FAMILIES: &[&[registry::Function]] = &[
     array::FUNCTIONS,

@@ -159,6 +159,25 @@ impl Registry {
         }
     }
 
+    /// True for the folded name of an aggregate function.
+    pub fn is_aggregate(&self, name: &str) -> bool {
+        self.kind(name) == Some(FunctionKind::Aggregate)
+    }
+
+    /// True for the folded name of a table function.
+    pub fn is_table_function(&self, name: &str) -> bool {
+        self.kind(name) == Some(FunctionKind::Table)
+    }
+
+    /// SCALAR, AGGREGATE or TABLE.
+    pub fn kind_word(&self, name: &str) -> &'static str {
+        match self.kind(name) {
+            Some(FunctionKind::Aggregate) => "AGGREGATE",
+            Some(FunctionKind::Table) => "TABLE",
+            _ => "SCALAR",
+        }
+    }
+
     /// Names and categories of all functions, by name.
     pub fn list(&self) -> Vec<(&'static str, &'static str)> {
         let mut all: Vec<_> = self.scalars.values().map(|f| (f.name, f.category)).collect();

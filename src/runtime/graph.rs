@@ -283,6 +283,7 @@ fn step_name(op: &OperatorSpec) -> &str {
     match op {
         OperatorSpec::Filter { .. } => "WhereFilter",
         OperatorSpec::Project { .. } => "Project",
+        OperatorSpec::Regroup { .. } => "Aggregate.Prepare",
         OperatorSpec::FlatMap { .. } => "FlatMap",
         OperatorSpec::Upsert { .. } => "KsqlTopic",
         OperatorSpec::Repartition { .. } => "PartitionBy",

@@ -197,7 +197,7 @@ pub fn filtered(partitions: i32) -> Topology {
     let exprs = vec![col("\"K\""), col("\"V\"") + lit(10_i64)];
     let nodes = vec![
         node(OperatorSpec::Filter { predicate, is_table: false }, vec![Port::Input(0)], &columns()),
-        node(OperatorSpec::Project { exprs, is_table: false }, vec![Port::Node(0)], &columns()),
+        node(OperatorSpec::Project { exprs, is_table: false, input_keys: 1 }, vec![Port::Node(0)], &columns()),
         sink("out", Port::Node(1), &columns()),
     ];
     one(vec![source("in", false)], nodes, partitions)

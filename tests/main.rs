@@ -1,0 +1,4 @@
+//! The integration tests, one binary: each test binary links DataFusion, so there is one.
+
+mod grammar;
+mod tidy;
