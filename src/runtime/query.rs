@@ -172,12 +172,7 @@ impl QueryShared {
     }
 
     /// Where a task takes up an input.
-    pub fn start_position(
-        &self,
-        owner: &Owner,
-        input: &InputSpec,
-        at: &TopicPartition,
-    ) -> Result<Position, TaskError> {
+    pub fn start_position(&self, owner: &Owner, input: &InputSpec, at: &TopicPartition) -> Result<Position, TaskError> {
         if let Some(position) = self.log.positions(owner)?.get(at) {
             return Ok(*position);
         }
@@ -253,14 +248,7 @@ impl TaskCell {
     pub fn new(query: Arc<QueryShared>, sub: usize, partition: i32) -> Arc<Self> {
         let progress = Arc::new(TaskProgress::new(&query.spec.topology, sub, partition));
         let slot = Mutex::new(Slot { task: None, failures: 0, retry_at_ms: i64::MIN });
-        Arc::new(Self {
-            query,
-            progress,
-            partition,
-            schedule: AtomicU8::new(0),
-            timer: AtomicI64::new(i64::MAX),
-            slot,
-        })
+        Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
     }
 
     /// Runs the task for a slice of time; errors and panics become the query's.
