@@ -78,7 +78,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime with worker threads, which end when it is dropped.
+    /// A runtime with worker threads, which end when it is dropped; push queries are then forgotten, others go on at the next start.
     ///
     /// # Errors
     /// If the system gives no threads.
@@ -432,6 +432,14 @@ impl Drop for Runtime {
         for thread in self.threads.lock().drain(..) {
             // a worker catches its tasks' panics; there is nothing to do about its own
             let _ = thread.join();
+        }
+        let transient = |e: &&Arc<Entry>| e.query.shared.spec.settings.transient;
+        let ids: Vec<QueryId> =
+            self.queries.read().values().filter(transient).map(|e| e.query.shared.spec.id.clone()).collect();
+        for id in ids {
+            if let Err(error) = self.stop(&id) {
+                tracing::warn!(query = %id, "the push query left state behind: {error}");
+            }
         }
     }
 }

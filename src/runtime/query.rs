@@ -142,7 +142,7 @@ pub(super) struct QueryShared {
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
     pub recovery: Arc<Recovery>,
-    /// where inputs start that have no committed position
+    /// push queries: where inputs start, since their positions are not committed
     pub starts: BTreeMap<(Owner, TopicPartition), Position>,
     pub paused: AtomicBool,
     pub stopped: AtomicBool,
@@ -177,8 +177,9 @@ impl QueryShared {
             return Ok(*position);
         }
         match self.starts.get(&(owner.clone(), at.clone())) {
-            Some(position) => Ok(*position),
-            None => Ok(first_position(self.log.as_ref(), input, at)?),
+            Some(position) if self.spec.settings.transient => Ok(*position),
+            // the topic was deleted and made again, which forgot the position
+            _ => Ok(first_position(self.log.as_ref(), input, at)?),
         }
     }
 

@@ -236,3 +236,39 @@ fn a_poisoned_log_is_opened_again_and_all_queries_go_on() {
     assert_eq!(world.records("out", 0).len(), 20);
     assert_eq!(world.runtime.status(&"a".into()).unwrap().state, QueryState::Running);
 }
+
+#[test]
+fn a_dry_input_is_waited_for_as_long_as_asked() {
+    let world = World::manual(&[("in", 1), ("table", 1), ("out", 1)]);
+    let patient = QuerySettings { max_task_idle_ms: 500, by_arrival: false, ..settings() };
+    world.start("q", super::fixture::joined(1), patient);
+    let cell = world.runtime.queries.read()[&QueryId::new("q")].query.cells[0].clone();
+    world.put("in", 0, "a", "{\"V\":1}", 20);
+    let now = world.clock.now_ms();
+    assert_eq!(cell.run(), crate::runtime::task::Next::Park(Some(now + 500)));
+    world.clock.advance(499);
+    world.put("table", 0, "a", "{\"V\":7}", 10);
+    cell.run();
+    world.put("in", 0, "a", "{\"V\":2}", 30);
+    world.clock.advance(500);
+    cell.run();
+    let values = world.values("out", 0);
+    assert_eq!(values.len(), 2);
+    assert!(values[0].ends_with("\"R_V\":7}"), "the table's row came while it was waited for: {values:?}");
+}
+
+#[test]
+fn a_topic_made_again_is_read_from_its_start() {
+    let world = World::manual(&[("in", 1), ("out", 1)]);
+    world.start("q", copy(1), settings());
+    fill(&world, 1, 10);
+    world.pump("q");
+    let spec = world.log.describe(&"in".into()).unwrap().unwrap();
+    world.log.delete_topic(&"in".into()).unwrap();
+    let error = world.runtime.pump(&"q".into(), &|_| None).unwrap_err();
+    assert!(error.to_string().contains("'in'"), "{error}");
+    world.log.create_topic(&spec).unwrap();
+    fill(&world, 1, 3);
+    world.pump("q");
+    assert_eq!(world.records("out", 0).len(), 13);
+}
