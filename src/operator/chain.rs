@@ -9,9 +9,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 
 use super::aggregate::{Aggregate, AggregateReader};
-use super::stateless::expr_type;
 use super::explode::BuiltIn;
 use super::session_aggregate::SessionAggregate;
+use super::stateless::expr_type;
 use super::stateless::{Filter, FlatMap, Project, Regroup, TableFunction};
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
@@ -105,11 +105,7 @@ impl StateReader {
 ///
 /// # Errors
 /// If the node keeps no readable state.
-pub fn reader(
-    node: &NodeSpec,
-    inputs: &[SchemaRef],
-    limits: &Arc<FunctionLimits>,
-) -> Result<StateReader, Diagnostic> {
+pub fn reader(node: &NodeSpec, inputs: &[SchemaRef], limits: &Arc<FunctionLimits>) -> Result<StateReader, Diagnostic> {
     match &node.op {
         OperatorSpec::Aggregate(spec) => {
             let input = inputs.first().ok_or_else(|| defect("an aggregate without input"))?;
