@@ -4,9 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, UInt32Array, new_null_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{take, unary};
 use arrow::datatypes::{
@@ -32,9 +30,9 @@ pub fn is_supported(from: &SqlType, to: &SqlType) -> bool {
     match (from, to) {
         (T::Array(a), T::Array(b)) => is_supported(a, b),
         (T::Map(k, v), T::Map(l, w)) => is_supported(k, l) && is_supported(v, w),
-        (T::Struct(a), T::Struct(b)) => {
-            b.iter().all(|to| a.iter().find(|from| from.name == to.name).is_none_or(|from| is_supported(&from.ty, &to.ty)))
-        }
+        (T::Struct(a), T::Struct(b)) => b
+            .iter()
+            .all(|to| a.iter().find(|from| from.name == to.name).is_none_or(|from| is_supported(&from.ty, &to.ty))),
         (T::Bytes, _) => false,
         (_, T::String) => true,
         (T::Int, T::BigInt | T::Decimal(..) | T::Double) => true,
@@ -83,7 +81,9 @@ pub fn cast(
         (T::Decimal(..), T::Double) => decimal::doubles(array, failures),
         (T::Decimal(..), T::Int | T::BigInt) => decimal_to_integer(array, to, failures),
         (T::BigInt, T::Int) => Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Int64Type>(), |v| v as i32))),
-        (T::Double, T::Int) => Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Float64Type>(), |v| v as i32))),
+        (T::Double, T::Int) => {
+            Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Float64Type>(), |v| v as i32)))
+        }
         (T::Double, T::BigInt) => {
             Ok(Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), |v| v as i64)))
         }
@@ -117,11 +117,7 @@ fn to_string(array: &ArrayRef, failures: &mut Failures<'_>) -> Result<ArrayRef, 
     .into_array(array.len())
 }
 
-fn from_string(
-    array: &ArrayRef,
-    to: &SqlType,
-    failures: &mut Failures<'_>,
-) -> Result<ArrayRef, DataFusionError> {
+fn from_string(array: &ArrayRef, to: &SqlType, failures: &mut Failures<'_>) -> Result<ArrayRef, DataFusionError> {
     let (rows, value) = (array.len(), ColumnarValue::Array(array.clone()));
     let texts: Strs<'_> = View::of(&value)?;
     let refuse = |text: &str| Reason::from(format!("cannot cast '{text}' to {to}"));

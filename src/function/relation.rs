@@ -213,11 +213,7 @@ fn look_up(array: &ArrayRef, set: &HashSet<Vec<u8>>) -> ColumnarValue {
 ///
 /// # Errors
 /// If the types differ: a defect of the binder.
-pub fn compare(
-    op: Comparison,
-    left: &ColumnarValue,
-    right: &ColumnarValue,
-) -> Result<ColumnarValue, DataFusionError> {
+pub fn compare(op: Comparison, left: &ColumnarValue, right: &ColumnarValue) -> Result<ColumnarValue, DataFusionError> {
     let scalars = matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
     let array = if scalars {
         compare_datums(op, &left.to_array(1)?, &right.to_array(1)?)?
