@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use riverrun::sqltest::{Batching, Options, Report, TestArgs, command, run};
+use riverrun::sqltest::{Batching, Options, Report, TestOptions, command, run};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sql")
@@ -35,7 +35,7 @@ fn printed(text: &str) -> (Report, String) {
     let file = folder.path().join("t.sql");
     fs::write(&file, text).expect("the file is written");
     let report = run(&[file.clone()], &Options::default()).unwrap_or_else(|e| panic!("{e}"));
-    let args = TestArgs { paths: vec![file], filter: None, batching: Batching::One, restart: false, seed: 1 };
+    let args = TestOptions { paths: vec![file], ..TestOptions::default() };
     let mut out = Vec::new();
     let passed = command(&args, &mut out).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(passed, report.passed());

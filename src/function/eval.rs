@@ -158,6 +158,9 @@ impl<'a> Frame<'a> {
 
     /// Takes the failures of one kernel into the reports; gives their mask.
     pub fn note(&self, failures: Failures<'_>) -> Option<BooleanBuffer> {
+        if !failures.notes.is_empty() {
+            self.reports.borrow_mut().extend(failures.notes.iter().cloned());
+        }
         if failures.rows.is_empty() {
             return None;
         }
@@ -184,12 +187,14 @@ impl<'a> Frame<'a> {
 pub struct Failures<'a> {
     wanted: Option<&'a BooleanBuffer>,
     rows: Vec<(u32, Reason)>,
+    /// reported, though the row goes on
+    notes: Vec<(u32, Reason)>,
 }
 
 impl<'a> Failures<'a> {
     /// None yet; rows outside of `wanted` will not count.
     pub fn new(wanted: Option<&'a BooleanBuffer>) -> Self {
-        Self { wanted, rows: Vec::new() }
+        Self { wanted, rows: Vec::new(), notes: Vec::new() }
     }
 
     /// True if the row's value matters.
@@ -206,6 +211,14 @@ impl<'a> Failures<'a> {
         }
     }
 
+    /// Reports something that went wrong inside of a row which goes on (a shielded call in a lambda).
+    #[cold]
+    pub fn report(&mut self, row: usize, reason: Reason) {
+        if self.wants(row) {
+            self.notes.push((row as u32, reason));
+        }
+    }
+
     /// Notes that each row of `rows` fails.
     pub fn fail_rows(&mut self, rows: &BooleanBuffer, reason: &'static str) {
         for row in rows.set_indices() {
@@ -216,6 +229,11 @@ impl<'a> Failures<'a> {
     /// The failures, in the order noted.
     pub fn rows(&self) -> &[(u32, Reason)] {
         &self.rows
+    }
+
+    /// What was reported without failing, in the order noted.
+    pub fn notes(&self) -> &[(u32, Reason)] {
+        &self.notes
     }
 
     /// The failures, in the order noted.

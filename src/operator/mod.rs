@@ -5,13 +5,22 @@
 //! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
+pub mod aggregate;
+mod aggregate_input;
+mod aggregate_output;
 pub mod chain;
 mod coalesce;
+mod computed;
+mod explode;
+mod group_store;
+mod groups;
 mod port;
+pub mod session_aggregate;
 pub mod stateless;
 pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
+pub mod window_aggregate;
 
 pub use chain::{StateReader, build, reader};
 

@@ -137,7 +137,7 @@ impl Builder<'_> {
         let below = Wish { old: wish.old, keep: wish.keep, ..Wish::of_exprs(&exprs) };
         let mut built = self.build(&node.inputs[0], &below)?;
         let port = built.port;
-        let op = OperatorSpec::Project { exprs, is_table: node.shape.is_table };
+        let op = OperatorSpec::Project { exprs, is_table: node.shape.is_table, input_keys: built.key_count };
         built.push(op, vec![port], schema, node.shape.key_count);
         built.is_table = node.shape.is_table;
         Ok(built)
@@ -181,7 +181,7 @@ impl Builder<'_> {
         let op = if *regroup {
             OperatorSpec::Regroup { exprs }
         } else {
-            OperatorSpec::Project { exprs, is_table: node.shape.is_table }
+            OperatorSpec::Project { exprs, is_table: node.shape.is_table, input_keys: built.key_count }
         };
         built.push(op, vec![port], schema.clone(), keys.len());
         if !through_topic {

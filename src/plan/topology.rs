@@ -173,6 +173,8 @@ pub enum OperatorSpec {
         exprs: Vec<Expr>,
         /// true: rows are table changes and old rows, if there, are projected too
         is_table: bool,
+        /// how many leading columns of the input are its key; absent rows have these only
+        input_keys: usize,
     },
     /// as Project, for table changes that go to a grouping: a change whose key changes becomes two rows, first the old row alone under
     /// the old key, then the new row alone under the new key

@@ -25,6 +25,7 @@ mod world;
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,24 +40,20 @@ use mode::Mode;
 /// A test may take so long.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// Arguments of `riverrun test`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct TestArgs {
-    /// Test files (.sql, .jsonl) and folders of them
-    #[arg(required = true, value_name = "PATH")]
+/// What random batches are drawn from, with the test's name.
+const SEED: u64 = 1;
+
+/// What `riverrun test` was asked to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestOptions {
+    /// test files (`.sql`, `.jsonl`), or folders of them
     pub paths: Vec<PathBuf>,
-    /// Run only tests whose name contains this text
-    #[arg(long, value_name = "TEXT")]
+    /// only tests whose name contains this
     pub filter: Option<String>,
-    /// How input records are cut into batches
-    #[arg(long, value_enum, default_value_t)]
+    /// how inputs are cut
     pub batching: Batching,
-    /// Throw away the queries' state after each step, and restore it from the last commit
-    #[arg(long)]
+    /// throw the queries' state away after each step, and restore it from the last commit
     pub restart: bool,
-    /// Draw random batches from this number
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    pub seed: u64,
 }
 
 /// Which tests run, and how.
@@ -170,20 +167,26 @@ fn no_tests(paths: &[PathBuf], found: usize, rest_cases: usize, options: &Option
     }
 }
 
-/// `riverrun test`: runs, prints, and says whether all passed.
+/// `riverrun test`: runs the tests and prints the report; success if all passed.
+pub fn main(options: &TestOptions) -> ExitCode {
+    match command(options, &mut io::stdout().lock()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the tests and prints the report to `out`; true if all passed.
 ///
 /// # Errors
 /// As [`run`]; output that cannot be written.
-pub fn command(args: &TestArgs, out: &mut dyn Write) -> Result<bool, Diagnostic> {
-    let options = Options {
-        filter: args.filter.clone(),
-        only: None,
-        batching: args.batching,
-        restart: args.restart,
-        seed: args.seed,
-        threads: 0,
-    };
-    let report = run(&args.paths, &options)?;
+pub fn command(options: &TestOptions, out: &mut dyn Write) -> Result<bool, Diagnostic> {
+    let TestOptions { paths, filter, batching, restart } = options;
+    let options = Options { filter: filter.clone(), batching: *batching, restart: *restart, seed: SEED, ..Options::default() };
+    let report = run(paths, &options)?;
     match report::print(&report, out) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Diagnostic::user(format!("the report cannot be written: {error}")))

@@ -13,7 +13,7 @@ const READS_DRAWN: usize = 61;
 const LARGEST_RANDOM: u64 = 5;
 
 /// How inputs are cut into batches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Batching {
     /// one record at a time, its results before the next
     #[default]

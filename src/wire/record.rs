@@ -10,6 +10,13 @@ use serde_json::{Map, Value, json};
 use crate::diagnostic::Diagnostic;
 use crate::engine::{RawRecord, ReadRecord};
 
+/// Media type of a record a line.
+pub const JSON_LINES: &str = "application/x-ndjson";
+/// Header of a read of one partition: the offset to read from next.
+pub const NEXT_OFFSET: &str = "x-next-offset";
+/// Header of a read of one partition: the offset that its next record will get.
+pub const END_OFFSET: &str = "x-end-offset";
+
 /// How bytes become a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PartFormat {
@@ -78,6 +85,26 @@ pub fn to_json(record: &ReadRecord, key: PartFormat, value: PartFormat) -> Value
     json.insert("timestamp".into(), record.timestamp.into());
     put_part(&mut json, "key", record.key.as_deref().map(|b| key.value(b)));
     put_part(&mut json, "value", record.value.as_deref().map(|b| value.value(b)));
+    json.insert("headers".into(), headers_to_json(&record.headers));
+    Value::Object(json)
+}
+
+/// A record to append as JSON, which [`from_json`] reads.
+pub fn raw_to_json(record: &RawRecord) -> Value {
+    let mut json = Map::new();
+    if let Some(partition) = record.partition {
+        json.insert("partition".into(), partition.into());
+    }
+    if let Some(timestamp) = record.timestamp {
+        json.insert("timestamp".into(), timestamp.into());
+    }
+    put_part(&mut json, "key", record.key.as_deref().map(|b| PartFormat::Auto.value(b)));
+    put_part(&mut json, "value", record.value.as_deref().map(|b| PartFormat::Auto.value(b)));
+    json.insert("headers".into(), headers_to_json(&record.headers));
+    Value::Object(json)
+}
+
+fn headers_to_json(headers: &[(String, Option<Vec<u8>>)]) -> Value {
     let header = |(name, bytes): &(String, Option<Vec<u8>>)| {
         let (value, is_base64) = bytes.as_deref().map_or((Value::Null, false), |b| PartFormat::Auto.value(b));
         let mut json = json!({ "key": name, "value": value });
@@ -86,8 +113,7 @@ pub fn to_json(record: &ReadRecord, key: PartFormat, value: PartFormat) -> Value
         }
         json
     };
-    json.insert("headers".into(), record.headers.iter().map(header).collect());
-    Value::Object(json)
+    headers.iter().map(header).collect()
 }
 
 fn put_part(json: &mut Map<String, Value>, name: &str, part: Option<(Value, bool)>) {

@@ -143,9 +143,9 @@ fn write_map(out: &mut Vec<u8>, entries: &arrow::array::StructArray) {
     out.push(b'}');
 }
 
-fn write_object<'a>(
+fn write_object<'n, 'c>(
     out: &mut Vec<u8>,
-    fields: impl Iterator<Item = (&'a str, &'a arrow::array::ArrayRef)>,
+    fields: impl Iterator<Item = (&'n str, &'c arrow::array::ArrayRef)>,
     row: usize,
 ) {
     out.push(b'{');
