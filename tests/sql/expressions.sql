@@ -17,7 +17,7 @@ ASSERT STREAM o (id INT KEY, total DECIMAL(7, 2), product DECIMAL(11, 3)) WITH (
 
 --@test: CASE takes the first branch that is true
 CREATE STREAM n (id INT KEY, v INT) WITH (kafka_topic = 'n', value_format = 'JSON');
-CREATE STREAM o AS SELECT id, CASE WHEN v < 10 THEN 'small' WHEN v < 100 THEN 'medium' ELSE 'large' END AS size FROM n;
+CREATE STREAM o AS SELECT id, CASE WHEN v < 10 THEN 'small' WHEN v < 100 THEN 'medium' ELSE 'large' END AS bucket FROM n;
 INSERT INTO n VALUES (1, 5);
 INSERT INTO n VALUES (2, 50);
 INSERT INTO n VALUES (3, 500);

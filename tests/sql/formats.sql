@@ -8,7 +8,7 @@ ASSERT VALUES o VALUES (1, 'with, comma', 1.5);
 ASSERT STREAM o (id INT KEY, a STRING, b DOUBLE) WITH (kafka_topic = 'O', value_format = 'JSON');
 
 --@test: another delimiter
-CREATE STREAM s (id INT KEY, a STRING, b INT) WITH (kafka_topic = 's', value_format = 'DELIMITED', value_delimiter = 'PIPE');
+CREATE STREAM s (id INT KEY, a STRING, b INT) WITH (kafka_topic = 's', value_format = 'DELIMITED', value_delimiter = '|');
 CREATE STREAM o AS SELECT a, b, id FROM s PARTITION BY a;
 INSERT INTO s VALUES (1, 'x', 2);
 ASSERT VALUES o (a, b, id) VALUES ('x', 2, 1);
