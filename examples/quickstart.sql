@@ -31,7 +31,7 @@ CREATE STREAM strong_quakes AS
 CREATE TABLE quakes_per_day AS
   SELECT network, COUNT(*) AS quakes, MAX(magnitude) AS strongest
   FROM quakes
-  WINDOW TUMBLING (SIZE 1 DAY)
+  WINDOW TUMBLING (SIZE 1 DAY, RETENTION 30 DAYS)
   GROUP BY network
   EMIT CHANGES;
 

@@ -180,11 +180,8 @@ impl Catalog {
 
     /// Sources whose queries read this one, so that it may not be dropped before them.
     pub fn dependents(&self, name: &SourceName) -> Vec<SourceName> {
-        let mut sinks: Vec<_> = self
-            .readers(name)
-            .filter(|q| q.kind != QueryKind::InsertInto)
-            .map(|q| q.sink.clone())
-            .collect();
+        let mut sinks: Vec<_> =
+            self.readers(name).filter(|q| q.kind != QueryKind::InsertInto).map(|q| q.sink.clone()).collect();
         sinks.sort();
         sinks.dedup();
         sinks

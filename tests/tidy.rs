@@ -31,8 +31,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "engine",
         &[
-            "diagnostic", "types", "clock", "config", "topic", "state", "format", "function", "sql", "catalog", "plan", "analyzer",
-            "operator", "runtime",
+            "diagnostic",
+            "types",
+            "clock",
+            "config",
+            "topic",
+            "state",
+            "format",
+            "function",
+            "sql",
+            "catalog",
+            "plan",
+            "analyzer",
+            "operator",
+            "runtime",
         ],
     ),
     ("wire", &["diagnostic", "types", "engine", "config"]),
@@ -41,11 +53,38 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("shell", &["diagnostic", "types", "engine", "wire", "client", "sql", "config"]),
     (
         "sqltest",
-        &["diagnostic", "types", "clock", "config", "topic", "format", "sql", "catalog", "plan", "runtime", "engine", "analyzer", "function"],
+        &[
+            "diagnostic",
+            "types",
+            "clock",
+            "config",
+            "topic",
+            "format",
+            "sql",
+            "catalog",
+            "plan",
+            "runtime",
+            "engine",
+            "analyzer",
+            "function",
+        ],
     ),
     (
         "cli",
-        &["diagnostic", "types", "config", "engine", "wire", "client", "server", "shell", "sqltest", "sql", "topic", "format"],
+        &[
+            "diagnostic",
+            "types",
+            "config",
+            "engine",
+            "wire",
+            "client",
+            "server",
+            "shell",
+            "sqltest",
+            "sql",
+            "topic",
+            "format",
+        ],
     ),
 ];
 
@@ -98,9 +137,13 @@ fn blanked(text: &str) -> String {
         let rest = &chars[i..];
         let skipped = match rest {
             ['/', '/', ..] => rest.iter().position(|c| *c == '\n').unwrap_or(rest.len()),
-            ['/', '*', ..] => (2..rest.len()).find(|&j| rest[j - 1] == '*' && rest[j] == '/' && j > 2).map_or(rest.len(), |j| j + 1),
+            ['/', '*', ..] => {
+                (2..rest.len()).find(|&j| rest[j - 1] == '*' && rest[j] == '/' && j > 2).map_or(rest.len(), |j| j + 1)
+            }
             ['r', '"', ..] => (2..rest.len()).find(|&j| rest[j] == '"').map_or(rest.len(), |j| j + 1),
-            ['r', '#', '"', ..] => (3..rest.len() - 1).find(|&j| rest[j] == '"' && rest[j + 1] == '#').map_or(rest.len(), |j| j + 2),
+            ['r', '#', '"', ..] => {
+                (3..rest.len() - 1).find(|&j| rest[j] == '"' && rest[j + 1] == '#').map_or(rest.len(), |j| j + 2)
+            }
             ['"', ..] => string_end(rest),
             ['\'', '\\', ..] => (2..rest.len()).skip(1).find(|&j| rest[j] == '\'').map_or(rest.len(), |j| j + 1),
             ['\'', _, '\'', ..] => 3,
@@ -156,10 +199,19 @@ fn rooms_import_downward_only() {
                 };
                 for name in names {
                     let room: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                    if room.is_empty() || room == source.room || rooms.contains(&room.as_str()) || room.chars().all(char::is_uppercase) {
+                    if room.is_empty()
+                        || room == source.room
+                        || rooms.contains(&room.as_str())
+                        || room.chars().all(char::is_uppercase)
+                    {
                         continue;
                     }
-                    wrong.push(format!("{}:{}: {} may not import crate::{room}", source.path.display(), number + 1, source.room));
+                    wrong.push(format!(
+                        "{}:{}: {} may not import crate::{room}",
+                        source.path.display(),
+                        number + 1,
+                        source.room
+                    ));
                 }
             }
         }
@@ -173,7 +225,9 @@ fn foreign_crates_stay_in_their_rooms() {
     for source in sources() {
         let text = blanked(product(&source.text));
         for (name, rooms) in FOREIGN {
-            let used = text.lines().any(|l| l.trim_start().starts_with(&format!("use {name}::")) || l.contains(&format!(" {name}::")));
+            let used = text
+                .lines()
+                .any(|l| l.trim_start().starts_with(&format!("use {name}::")) || l.contains(&format!(" {name}::")));
             if used && !rooms.contains(&source.room.as_str()) {
                 wrong.push(format!("{}: {name} belongs in {rooms:?}", source.path.display()));
             }
@@ -209,11 +263,27 @@ fn functions_fit_a_screen() {
         let lines: Vec<&str> = text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let words = line.trim_start();
-            let is_fn = ["fn ", "pub fn ", "pub(super) fn ", "pub(crate) fn ", "async fn ", "pub async fn ", "const fn ", "pub const fn "]
-                .iter()
-                .any(|p| words.starts_with(p));
-            if is_fn && let Some(length) = body_lines(&lines[start..]) && length > MAX_FN_LINES {
-                wrong.push(format!("{}:{}: {length} lines, more than {MAX_FN_LINES}", source.path.display(), start + 1));
+            let is_fn = [
+                "fn ",
+                "pub fn ",
+                "pub(super) fn ",
+                "pub(crate) fn ",
+                "async fn ",
+                "pub async fn ",
+                "const fn ",
+                "pub const fn ",
+            ]
+            .iter()
+            .any(|p| words.starts_with(p));
+            if is_fn
+                && let Some(length) = body_lines(&lines[start..])
+                && length > MAX_FN_LINES
+            {
+                wrong.push(format!(
+                    "{}:{}: {length} lines, more than {MAX_FN_LINES}",
+                    source.path.display(),
+                    start + 1
+                ));
             }
         }
     }

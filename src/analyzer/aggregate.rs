@@ -62,7 +62,13 @@ pub fn has_calls(select: &Select, registry: &Registry) -> bool {
 ///
 /// # Errors
 /// Everything statements.md §6.4 and §7 refuse.
-pub fn group(select: &Select, relation: Relation, of: ListOf, emit_final: bool, ctx: &AnalysisContext<'_>) -> Result<Grouping, Diagnostic> {
+pub fn group(
+    select: &Select,
+    relation: Relation,
+    of: ListOf,
+    emit_final: bool,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Grouping, Diagnostic> {
     check(select, of, ctx)?;
     let window = select.window.as_ref().map(|w| window_spec(w, emit_final)).transpose()?;
     if window.is_some() && relation.window.is_some() {
@@ -81,7 +87,11 @@ pub fn group(select: &Select, relation: Relation, of: ListOf, emit_final: bool, 
 fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
     for expr in &select.group_by {
         if let Some(call) = first_call(expr, ctx.registry) {
-            return Err(Diagnostic::user(format!("GROUP BY does not support aggregate functions: {} is an aggregate function.", sql_text(call))).at(call.span()));
+            return Err(Diagnostic::user(format!(
+                "GROUP BY does not support aggregate functions: {} is an aggregate function.",
+                sql_text(call)
+            ))
+            .at(call.span()));
         }
         let mut table = None;
         expr.walk(&mut |n| {
@@ -90,7 +100,11 @@ fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), D
             }
         });
         if let Some(call) = table {
-            return Err(Diagnostic::user(format!("Table functions cannot be used with aggregations: {}", sql_text(call))).at(call.span()));
+            return Err(Diagnostic::user(format!(
+                "Table functions cannot be used with aggregations: {}",
+                sql_text(call)
+            ))
+            .at(call.span()));
         }
     }
     if select.group_by.is_empty() && of == ListOf::Persistent {
@@ -98,7 +112,9 @@ fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), D
             SelectItem::Expr { expr, .. } => Some(expr),
             _ => None,
         });
-        let call = exprs.find_map(|e| first_call(e, ctx.registry)).or_else(|| select.having.as_ref().and_then(|e| first_call(e, ctx.registry)));
+        let call = exprs
+            .find_map(|e| first_call(e, ctx.registry))
+            .or_else(|| select.having.as_ref().and_then(|e| first_call(e, ctx.registry)));
         let (name, span) = match call.map(|c| (&c.kind, c.span())) {
             Some((ExprKind::Call { name, .. }, span)) => (name.as_str().to_owned(), span),
             _ => (String::new(), select.loc.0),
@@ -108,7 +124,8 @@ fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), D
             .help("add GROUP BY with the columns that name the groups"));
     }
     if !select.group_by.is_empty() && !has_calls(select, ctx.registry) {
-        return Err(Diagnostic::user("GROUP BY requires aggregate functions in either the SELECT or HAVING clause.").at(select.group_by[0].span()));
+        return Err(Diagnostic::user("GROUP BY requires aggregate functions in either the SELECT or HAVING clause.")
+            .at(select.group_by[0].span()));
     }
     Ok(())
 }
@@ -123,7 +140,13 @@ struct GroupKey {
     physical: String,
 }
 
-fn group_keys(select: &Select, relation: &Relation, names: &[Option<String>], namer: &mut Namer, ctx: &AnalysisContext<'_>) -> Result<Vec<GroupKey>, Diagnostic> {
+fn group_keys(
+    select: &Select,
+    relation: &Relation,
+    names: &[Option<String>],
+    namer: &mut Namer,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Vec<GroupKey>, Diagnostic> {
     if select.group_by.is_empty() {
         // A push query without GROUP BY has one group (statements.md §6.5).
         let bound = Bound { expr: lit(0i32), ty: SqlType::Int };
@@ -163,14 +186,16 @@ fn distinct_calls<'a>(select: &'a Select, registry: &Registry) -> Result<Vec<&'a
                 return;
             }
             if let ExprKind::Call { args, .. } = &node.kind {
-                nested = nested.or_else(|| args.iter().find_map(|a| first_call(a, registry)).map(|inner| (node, inner)));
+                nested =
+                    nested.or_else(|| args.iter().find_map(|a| first_call(a, registry)).map(|inner| (node, inner)));
             }
             if !calls.contains(&node) {
                 calls.push(node);
             }
         });
         if let Some((outer, inner)) = nested {
-            return Err(Diagnostic::user(format!("Aggregate functions can not be nested: {}", sql_text(outer))).at(inner.span()));
+            return Err(Diagnostic::user(format!("Aggregate functions can not be nested: {}", sql_text(outer)))
+                .at(inner.span()));
         }
     }
     Ok(calls)
@@ -179,7 +204,9 @@ fn distinct_calls<'a>(select: &'a Select, registry: &Registry) -> Result<Vec<&'a
 /// The rows under the grouping key; through an internal topic unless the key is that already.
 fn rekey(relation: Relation, keys: &[GroupKey]) -> Result<Relation, Diagnostic> {
     let same = match (keys, relation.key.as_slice()) {
-        ([one], [key]) => one.plain.as_ref().is_some_and(|c| c.physical == key.physical || (relation.is_join() && key.equivalents.contains(&c.physical))),
+        ([one], [key]) => one.plain.as_ref().is_some_and(|c| {
+            c.physical == key.physical || (relation.is_join() && key.equivalents.contains(&c.physical))
+        }),
         _ => false,
     };
     if relation.window.is_some() && !same {
@@ -207,7 +234,15 @@ fn rekey(relation: Relation, keys: &[GroupKey]) -> Result<Relation, Diagnostic> 
     Ok(Relation { plan, ..relation })
 }
 
-fn aggregated(relation: Relation, before: &Relation, keys: Vec<GroupKey>, calls: &[&Expr], window: Option<WindowSpec>, emit_final: bool, ctx: &AnalysisContext<'_>) -> Result<Relation, Diagnostic> {
+fn aggregated(
+    relation: Relation,
+    before: &Relation,
+    keys: Vec<GroupKey>,
+    calls: &[&Expr],
+    window: Option<WindowSpec>,
+    emit_final: bool,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Relation, Diagnostic> {
     let mut fields: Vec<Field> = keys.iter().map(|k| Field::new(&k.physical, k.bound.ty.to_arrow(), true)).collect();
     let mut columns = Vec::new();
     let mut computed = Vec::new();
@@ -217,7 +252,13 @@ fn aggregated(relation: Relation, before: &Relation, keys: Vec<GroupKey>, calls:
         }
         columns.push(match &key.plain {
             Some(c) => c.clone(),
-            None => RelColumn { qualifier: String::new(), name: key.name.clone(), ty: key.bound.ty.clone(), physical: key.physical.clone(), role: RelRole::Synthetic },
+            None => RelColumn {
+                qualifier: String::new(),
+                name: key.name.clone(),
+                ty: key.bound.ty.clone(),
+                physical: key.physical.clone(),
+                role: RelRole::Synthetic,
+            },
         });
     }
     let mut specs = Vec::new();
@@ -232,7 +273,13 @@ fn aggregated(relation: Relation, before: &Relation, keys: Vec<GroupKey>, calls:
     if window.is_some() {
         for name in [pseudo::WINDOWSTART, pseudo::WINDOWEND] {
             fields.push(Field::new(name, SqlType::BigInt.to_arrow(), true));
-            columns.push(RelColumn { qualifier: String::new(), name: name.into(), ty: SqlType::BigInt, physical: name.into(), role: RelRole::Bound });
+            columns.push(RelColumn {
+                qualifier: String::new(),
+                name: name.into(),
+                ty: SqlType::BigInt,
+                physical: name.into(),
+                role: RelRole::Bound,
+            });
         }
     }
     let key = keys
@@ -255,14 +302,18 @@ fn aggregate_call(call: &Expr, before: &Relation, ctx: &AnalysisContext<'_>) -> 
     let ExprKind::Call { name, args, .. } = &call.kind else { return Err(internal("an aggregate is a call")) };
     let mut bound = Vec::new();
     for arg in args {
-        if let Some(c) = arg.as_column().filter(|c| [pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&c.name.as_str()) && before.window.is_none()) {
+        if let Some(c) = arg
+            .as_column()
+            .filter(|c| [pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&c.name.as_str()) && before.window.is_none())
+        {
             return Err(Diagnostic::user(format!("Window bounds column {} can only be used in the SELECT clause of windowed aggregations and can not be passed to aggregate functions", c.name.as_str())).at(arg.span()));
         }
         bound.push(bind_in(arg, before, ctx)?);
     }
     let types: Vec<SqlType> = bound.iter().map(|b| b.ty.clone()).collect();
     let literals: Vec<Option<ScalarValue>> = args.iter().map(|a| a.as_literal().and_then(scalar)).collect();
-    let signature = crate::function::aggregate::resolve(name.as_str(), &types, &literals).map_err(|e| e.at(call.span()))?;
+    let signature =
+        crate::function::aggregate::resolve(name.as_str(), &types, &literals).map_err(|e| e.at(call.span()))?;
     if before.is_table && !signature.table_safe {
         return Err(Diagnostic::user(format!(
             "The aggregation function(s) {} cannot be applied to a table source, only to a stream source.",
@@ -340,7 +391,8 @@ pub fn bind_list(select: &Select, grouping: &Grouping, ctx: &AnalysisContext<'_>
         }
         if let Some(span) = star {
             let left = grouping.before.columns.iter().filter(|c| matches!(c.role, RelRole::Key | RelRole::Value));
-            let missing: Vec<_> = left.filter(|c| grouping.relation.by_physical(&c.physical).is_none()).map(|c| c.name.clone()).collect();
+            let missing: Vec<_> =
+                left.filter(|c| grouping.relation.by_physical(&c.physical).is_none()).map(|c| c.name.clone()).collect();
             if !missing.is_empty() {
                 return Err(not_grouped("SELECT", &missing.join(", ")).at(span));
             }
@@ -363,7 +415,8 @@ pub fn having(select: &Select, grouping: Grouping, ctx: &AnalysisContext<'_>) ->
     let bound = bind_in(condition, &grouping.relation, ctx)?;
     super::select::expect_boolean("HAVING", condition, &bound.ty, ctx)?;
     let relation = grouping.relation;
-    let filter = datafusion::logical_expr::Filter::try_new(bound.expr, Arc::new(relation.plan.clone())).map_err(internal)?;
+    let filter =
+        datafusion::logical_expr::Filter::try_new(bound.expr, Arc::new(relation.plan.clone())).map_err(internal)?;
     Ok(Relation { plan: datafusion::logical_expr::LogicalPlan::Filter(filter), ..relation })
 }
 
@@ -384,7 +437,10 @@ fn check_grouped(expr: &Expr, grouping: &Grouping, clause: &str, ctx: &AnalysisC
             return Ok(());
         }
         if is_bound {
-            return Err(Diagnostic::user(format!("Window bounds column {name} can only be used in the SELECT clause of windowed aggregations")).at(expr.span()));
+            return Err(Diagnostic::user(format!(
+                "Window bounds column {name} can only be used in the SELECT clause of windowed aggregations"
+            ))
+            .at(expr.span()));
         }
         return match grouping.before.scope().resolve(reference) {
             Ok(found) if grouping.relation.by_physical(&found.physical).is_some() => Ok(()),

@@ -20,10 +20,17 @@ use crate::types::SqlType;
 ///
 /// # Errors
 /// Everything statements.md §8 refuses, with the place and the remedy.
-pub fn join(left: Relation, clause: &ast::Join, index: usize, options: ScanOptions, ctx: &AnalysisContext<'_>) -> Result<Relation, Diagnostic> {
+pub fn join(
+    left: Relation,
+    clause: &ast::Join,
+    index: usize,
+    options: ScanOptions,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Relation, Diagnostic> {
     let (alias, source) = source_of(&clause.relation, ctx.catalog)?;
     if left.sources.iter().any(|(_, s)| s.name == source.name) {
-        let twice = if left.sources.len() > 1 { "the source is used twice" } else { "self joins are not yet supported" };
+        let twice =
+            if left.sources.len() > 1 { "the source is used twice" } else { "self joins are not yet supported" };
         return Err(Diagnostic::user(format!("Can not join '{}' to '{}': {twice}", source.name, source.name))
             .at(clause.relation.span())
             .help("make a copy with CREATE STREAM … AS SELECT, and join that"));
@@ -63,9 +70,11 @@ fn check_kinds(left: &Relation, right: &Relation, clause: &ast::Join) -> Result<
                 .at(span)
                 .help("make a table of one side and join the stream with it")),
         },
-        (true, false) => Err(Diagnostic::user("Invalid join order: table-stream joins are not supported; only stream-table joins")
-            .at(span)
-            .help("name the stream first, then JOIN the table")),
+        (true, false) => {
+            Err(Diagnostic::user("Invalid join order: table-stream joins are not supported; only stream-table joins")
+                .at(span)
+                .help("name the stream first, then JOIN the table"))
+        }
         (_, true) if clause.within.is_some() => {
             Err(Diagnostic::user("A window definition was provided for a Table join. These joins are not windowed")
                 .at(clause.within.as_ref().map_or(span, |w| w.loc.0))
@@ -121,9 +130,11 @@ struct Criteria {
 fn criteria(left: &Relation, right: &Relation, on: &Expr, ctx: &AnalysisContext<'_>) -> Result<Criteria, Diagnostic> {
     let ExprKind::Binary { op, left: a, right: b } = &on.kind else {
         return Err(match &on.kind {
-            ExprKind::And(_) => Diagnostic::user("Invalid join condition: joins on multiple conditions are not yet supported")
-                .at(on.span())
-                .help("join on one equality; put the other conditions in WHERE"),
+            ExprKind::And(_) => {
+                Diagnostic::user("Invalid join condition: joins on multiple conditions are not yet supported")
+                    .at(on.span())
+                    .help("join on one equality; put the other conditions in WHERE")
+            }
             _ => not_an_equality(on),
         });
     };
@@ -149,13 +160,21 @@ fn criteria(left: &Relation, right: &Relation, on: &Expr, ctx: &AnalysisContext<
         .at(on.span())
         .help("CAST one side to the type of the other"));
     }
-    Ok(Criteria { left_ast: (**left_ast).clone(), right_ast: (**right_ast).clone(), left: left_bound, right: right_bound })
+    Ok(Criteria {
+        left_ast: (**left_ast).clone(),
+        right_ast: (**right_ast).clone(),
+        left: left_bound,
+        right: right_bound,
+    })
 }
 
 fn not_an_equality(on: &Expr) -> Diagnostic {
-    Diagnostic::user(format!("Unsupported join expression: {}. Only equality join criteria is supported", super::sql_text(on)))
-        .at(on.span())
-        .help("write ON left_expression = right_expression")
+    Diagnostic::user(format!(
+        "Unsupported join expression: {}. Only equality join criteria is supported",
+        super::sql_text(on)
+    ))
+    .at(on.span())
+    .help("write ON left_expression = right_expression")
 }
 
 /// True if all columns of `expr` are of the left side, false if all are of the right.
@@ -194,7 +213,13 @@ fn is_key(relation: &Relation, bound: &Bound) -> bool {
 }
 
 /// Brings both sides to the join key: repartitions stream sides whose key is another, refuses tables.
-fn same_key(left: Relation, right: Relation, on: &Criteria, prefix: &str, clause: &ast::Join) -> Result<(Relation, Relation), Diagnostic> {
+fn same_key(
+    left: Relation,
+    right: Relation,
+    on: &Criteria,
+    prefix: &str,
+    clause: &ast::Join,
+) -> Result<(Relation, Relation), Diagnostic> {
     if right.is_table && !is_key(&right, &on.right) {
         let key: Vec<_> = right.key.iter().map(|k| k.label.clone()).collect();
         if left.is_table && right.key.len() > 1 {
@@ -252,15 +277,33 @@ fn moved(left: Relation, on: &Criteria, right: &Relation, role: &str) -> Result<
     };
     let shape = Shape { key_count: 1, is_table: false, window: left.window };
     let plan = StreamNode::plan(op, vec![left.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
-    let part = KeyPart { physical: key, ty: on.left.ty.clone(), equivalents: vec![], label: super::sql_text(&on.left_ast), synthetic: false };
+    let part = KeyPart {
+        physical: key,
+        ty: on.left.ty.clone(),
+        equivalents: vec![],
+        label: super::sql_text(&on.left_ast),
+        synthetic: false,
+    };
     Ok(Relation { plan, key: vec![part], partitions: right.partitions, ..left })
 }
 
 #[allow(clippy::too_many_arguments, reason = "the pieces of one join, made once")]
-fn joined(left: Relation, right: Relation, on: &Criteria, kind: JoinKind, prefix: String, ctx: &AnalysisContext<'_>, index: usize) -> Result<Relation, Diagnostic> {
+fn joined(
+    left: Relation,
+    right: Relation,
+    on: &Criteria,
+    kind: JoinKind,
+    prefix: String,
+    ctx: &AnalysisContext<'_>,
+    index: usize,
+) -> Result<Relation, Diagnostic> {
     let physical = format!("$J{index}");
     let plain = |relation: &Relation, bound: &Bound| {
-        relation.columns.iter().find(|c| c.expr() == bound.expr && c.role != RelRole::Synthetic).map(|c| c.physical.clone())
+        relation
+            .columns
+            .iter()
+            .find(|c| c.expr() == bound.expr && c.role != RelRole::Synthetic)
+            .map(|c| c.physical.clone())
     };
     let (left_col, right_col) = (plain(&left, &on.left), plain(&right, &on.right));
     let mut equivalents: Vec<String> = Vec::new();
@@ -298,9 +341,11 @@ fn joined(left: Relation, right: Relation, on: &Criteria, kind: JoinKind, prefix
         synthetic,
     }];
     let is_table = left.is_table && right.is_table;
-    let op = if is_table { StreamOp::TableTableJoin { kind, prefix } } else { StreamOp::StreamTableJoin { kind, prefix } };
+    let op =
+        if is_table { StreamOp::TableTableJoin { kind, prefix } } else { StreamOp::StreamTableJoin { kind, prefix } };
     let shape = Shape { key_count: 1, is_table, window: left.window };
-    let plan = StreamNode::plan(op, vec![left.plan.clone(), right.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
+    let plan = StreamNode::plan(op, vec![left.plan.clone(), right.plan.clone()], Schema::new(fields), shape)
+        .map_err(internal)?;
     let mut sources = left.sources.clone();
     sources.extend(right.sources.iter().cloned());
     let _ = ctx;
@@ -308,15 +353,20 @@ fn joined(left: Relation, right: Relation, on: &Criteria, kind: JoinKind, prefix
 }
 
 fn label_of(physical: &str, columns: &[RelColumn]) -> String {
-    columns.iter().find(|c| c.physical == physical).map_or(physical.to_owned(), |c| format!("{}.{}", c.qualifier, c.name))
+    columns
+        .iter()
+        .find(|c| c.physical == physical)
+        .map_or(physical.to_owned(), |c| format!("{}.{}", c.qualifier, c.name))
 }
 
 /// ROWKEY, or ROWKEY_1, … where a source has a column of that name.
 fn synthetic_name(left: &Relation, right: &Relation) -> String {
-    let taken = |name: &str| {
-        left.columns.iter().chain(&right.columns).any(|c| c.role != RelRole::Synthetic && c.name == name)
-    };
-    (0..).map(|i| if i == 0 { "ROWKEY".to_owned() } else { format!("ROWKEY_{i}") }).find(|n| !taken(n)).unwrap_or_default()
+    let taken =
+        |name: &str| left.columns.iter().chain(&right.columns).any(|c| c.role != RelRole::Synthetic && c.name == name);
+    (0..)
+        .map(|i| if i == 0 { "ROWKEY".to_owned() } else { format!("ROWKEY_{i}") })
+        .find(|n| !taken(n))
+        .unwrap_or_default()
 }
 
 /// True for types that may be a join key.

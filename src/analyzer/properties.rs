@@ -61,10 +61,26 @@ pub enum WithOf {
 }
 
 const SINK: &[&str] = &[
-    "KAFKA_TOPIC", "KEY_FORMAT", "VALUE_FORMAT", "FORMAT", "PARTITIONS", "REPLICAS", "RETENTION_MS", "TIMESTAMP",
-    "TIMESTAMP_FORMAT", "WRAP_SINGLE_VALUE", "KEY_DELIMITER", "VALUE_DELIMITER", "VALUE_AVRO_SCHEMA_FULL_NAME",
-    "KEY_SCHEMA_FULL_NAME", "VALUE_SCHEMA_FULL_NAME", "KEY_SCHEMA_ID", "VALUE_SCHEMA_ID",
-    "KEY_PROTOBUF_NULLABLE_REPRESENTATION", "VALUE_PROTOBUF_NULLABLE_REPRESENTATION", "CLEANUP_POLICY",
+    "KAFKA_TOPIC",
+    "KEY_FORMAT",
+    "VALUE_FORMAT",
+    "FORMAT",
+    "PARTITIONS",
+    "REPLICAS",
+    "RETENTION_MS",
+    "TIMESTAMP",
+    "TIMESTAMP_FORMAT",
+    "WRAP_SINGLE_VALUE",
+    "KEY_DELIMITER",
+    "VALUE_DELIMITER",
+    "VALUE_AVRO_SCHEMA_FULL_NAME",
+    "KEY_SCHEMA_FULL_NAME",
+    "VALUE_SCHEMA_FULL_NAME",
+    "KEY_SCHEMA_ID",
+    "VALUE_SCHEMA_ID",
+    "KEY_PROTOBUF_NULLABLE_REPRESENTATION",
+    "VALUE_PROTOBUF_NULLABLE_REPRESENTATION",
+    "CLEANUP_POLICY",
 ];
 const SOURCE_ONLY: &[&str] = &["WINDOW_TYPE", "WINDOW_SIZE", "SOURCE_CONNECTOR", "SOURCED_BY_CONNECTOR"];
 
@@ -86,9 +102,11 @@ pub fn read(properties: &[Property], of: WithOf) -> Result<WithClause, Diagnosti
     if seen.contains_key("FORMAT") {
         for other in ["KEY_FORMAT", "VALUE_FORMAT"] {
             if let Some(span) = seen.get(other) {
-                return Err(Diagnostic::user(format!("Cannot supply both '{other}' and 'FORMAT' properties: FORMAT sets both sides"))
-                    .at(*span)
-                    .help("use FORMAT alone, or KEY_FORMAT and VALUE_FORMAT"));
+                return Err(Diagnostic::user(format!(
+                    "Cannot supply both '{other}' and 'FORMAT' properties: FORMAT sets both sides"
+                ))
+                .at(*span)
+                .help("use FORMAT alone, or KEY_FORMAT and VALUE_FORMAT"));
             }
         }
     }
@@ -114,7 +132,8 @@ fn check_name(name: &str, property: &Property, of: WithOf) -> Result<(), Diagnos
     if known.contains(&name) {
         return Ok(());
     }
-    let error = Diagnostic::user(format!("Invalid config variable(s) in the WITH clause: {name}")).at(property.name.span());
+    let error =
+        Diagnostic::user(format!("Invalid config variable(s) in the WITH clause: {name}")).at(property.name.span());
     Err(match suggest(name, known.iter().copied()) {
         Some(near) => error.help(format!("did you mean {near}?")),
         None => error.help(format!("known here: {}", known.join(", "))),
@@ -139,7 +158,10 @@ fn set(with: &mut WithClause, name: &str, property: &Property) -> Result<(), Dia
         "KEY_FORMAT" => with.key_format = Some(format(value, name)?),
         "VALUE_FORMAT" => with.value_format = Some(format(value, name)?),
         "PARTITIONS" => with.partitions = Some(positive(name, value)?),
-        "REPLICAS" => with.replicas = Some(whole(name, value)?.try_into().map_err(|_| wrong(name, "a number of replicas", value))?),
+        "REPLICAS" => {
+            with.replicas =
+                Some(whole(name, value)?.try_into().map_err(|_| wrong(name, "a number of replicas", value))?)
+        }
         "RETENTION_MS" => with.retention_ms = Some(whole(name, value)?),
         "TIMESTAMP" => with.timestamp = Some((text(name, value)?, property.value_loc.0)),
         "TIMESTAMP_FORMAT" => with.timestamp_format = Some(text(name, value)?),
@@ -161,7 +183,9 @@ fn set(with: &mut WithClause, name: &str, property: &Property) -> Result<(), Dia
 fn full_name(into: &mut BTreeMap<String, String>, name: &str, value: &Literal) -> Result<(), Diagnostic> {
     let full = text(name, value)?;
     if full.trim().is_empty() {
-        return Err(Diagnostic::user(format!("{name} cannot be empty. Format configuration: {{fullSchemaName={full}}}")));
+        return Err(Diagnostic::user(format!(
+            "{name} cannot be empty. Format configuration: {{fullSchemaName={full}}}"
+        )));
     }
     into.insert("fullSchemaName".to_owned(), full);
     Ok(())
@@ -170,7 +194,9 @@ fn full_name(into: &mut BTreeMap<String, String>, name: &str, value: &Literal) -
 fn nullable(into: &mut BTreeMap<String, String>, name: &str, value: &Literal) -> Result<(), Diagnostic> {
     let kind = text(name, value)?.to_uppercase();
     if !["OPTIONAL", "WRAPPER"].contains(&kind.as_str()) {
-        return Err(Diagnostic::user(format!("Invalid value {kind} for property {name}: String must be one of: OPTIONAL, WRAPPER")));
+        return Err(Diagnostic::user(format!(
+            "Invalid value {kind} for property {name}: String must be one of: OPTIONAL, WRAPPER"
+        )));
     }
     into.insert("nullableRepresentation".to_owned(), kind);
     Ok(())
@@ -181,7 +207,8 @@ fn window(with: &mut WithClause, properties: &[Property]) -> Result<(), Diagnost
     let size = find("WINDOW_SIZE");
     let Some(kind) = find("WINDOW_TYPE") else {
         return match size {
-            Some(p) => Err(Diagnostic::user("WINDOW_SIZE needs WINDOW_TYPE").at(p.name.span())
+            Some(p) => Err(Diagnostic::user("WINDOW_SIZE needs WINDOW_TYPE")
+                .at(p.name.span())
                 .help("add WINDOW_TYPE = 'TUMBLING' or 'HOPPING'")),
             None => Ok(()),
         };
@@ -202,8 +229,10 @@ fn window(with: &mut WithClause, properties: &[Property]) -> Result<(), Diagnost
                 .at(kind.value_loc.0));
         }
         _ => {
-            return Err(Diagnostic::user(format!("Invalid value {name} for property WINDOW_TYPE: must be one of SESSION, HOPPING, TUMBLING"))
-                .at(kind.value_loc.0));
+            return Err(Diagnostic::user(format!(
+                "Invalid value {name} for property WINDOW_TYPE: must be one of SESSION, HOPPING, TUMBLING"
+            ))
+            .at(kind.value_loc.0));
         }
     });
     Ok(())
@@ -212,7 +241,8 @@ fn window(with: &mut WithClause, properties: &[Property]) -> Result<(), Diagnost
 /// `'10 SECONDS'` in ms.
 fn duration(text: &str) -> Result<i64, Diagnostic> {
     let bad = |why: &str| {
-        Diagnostic::user(format!("Invalid window size '{text}': {why}")).help("write a number and a unit, such as '10 SECONDS'")
+        Diagnostic::user(format!("Invalid window size '{text}': {why}"))
+            .help("write a number and a unit, such as '10 SECONDS'")
     };
     let mut words = text.split_whitespace();
     let (Some(number), Some(unit), None) = (words.next(), words.next(), words.next()) else {
@@ -304,7 +334,12 @@ fn delimiter(name: &str, value: &Literal) -> Result<String, Diagnostic> {
 ///
 /// # Errors
 /// A property that the format lacks.
-pub fn spec(format: Format, delimiter: Option<&str>, properties: &BTreeMap<String, String>, schema_id: Option<i32>) -> Result<FormatSpec, Diagnostic> {
+pub fn spec(
+    format: Format,
+    delimiter: Option<&str>,
+    properties: &BTreeMap<String, String>,
+    schema_id: Option<i32>,
+) -> Result<FormatSpec, Diagnostic> {
     let mut spec = FormatSpec::new(format);
     let mut unknown = Vec::new();
     let mut put = |key: &str, value: String, ok: bool| {
@@ -338,7 +373,12 @@ pub fn spec(format: Format, delimiter: Option<&str>, properties: &BTreeMap<Strin
 ///
 /// # Errors
 /// If the clause asks for what the format or the schema does not have.
-pub fn value_wrapping(format: Format, columns: usize, given: Option<bool>, by_default: Option<bool>) -> Result<Wrapping, Diagnostic> {
+pub fn value_wrapping(
+    format: Format,
+    columns: usize,
+    given: Option<bool>,
+    by_default: Option<bool>,
+) -> Result<Wrapping, Diagnostic> {
     let (can_wrap, can_bare) = match format {
         Format::Delimited => (false, true),
         Format::Kafka | Format::None => (false, false),
@@ -348,7 +388,9 @@ pub fn value_wrapping(format: Format, columns: usize, given: Option<bool>, by_de
     let native = FormatSpec::new(format).wrapping;
     if let Some(wrap) = given {
         if !(if wrap { can_wrap } else { can_bare }) {
-            return Err(Diagnostic::user(format!("Format '{format}' does not support 'WRAP_SINGLE_VALUE' set to '{wrap}'.")));
+            return Err(Diagnostic::user(format!(
+                "Format '{format}' does not support 'WRAP_SINGLE_VALUE' set to '{wrap}'."
+            )));
         }
         if columns != 1 {
             return Err(Diagnostic::user("'WRAP_SINGLE_VALUE' is only valid for single-field value schemas"));

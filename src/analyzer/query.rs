@@ -108,38 +108,61 @@ fn from(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(Relat
     Ok((relation, options))
 }
 
-fn check_clauses(query: &Query, select: &Select, relation: &Relation, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
+fn check_clauses(
+    query: &Query,
+    select: &Select,
+    relation: &Relation,
+    of: ListOf,
+    ctx: &AnalysisContext<'_>,
+) -> Result<(), Diagnostic> {
     if let Some(distinct) = select.distinct {
-        return Err(Diagnostic::user("SELECT DISTINCT is not possible in a streaming query").at(distinct.0).help("use GROUP BY"));
+        return Err(Diagnostic::user("SELECT DISTINCT is not possible in a streaming query")
+            .at(distinct.0)
+            .help("use GROUP BY"));
     }
     if of == ListOf::Persistent && relation.window.is_some() && relation.is_table {
-        return Err(Diagnostic::user("KSQL does not support persistent queries on windowed tables.").at(select.from.span()));
+        return Err(
+            Diagnostic::user("KSQL does not support persistent queries on windowed tables.").at(select.from.span())
+        );
     }
     if let Some(window) = &select.window {
         if select.group_by.is_empty() {
             return Err(Diagnostic::user("WINDOW clause requires a GROUP BY clause.").at(window.loc.0));
         }
         if relation.is_table {
-            return Err(Diagnostic::user("WINDOW clause is only supported on STREAM sources: Windowing not supported for table aggregations").at(window.loc.0));
+            return Err(Diagnostic::user(
+                "WINDOW clause is only supported on STREAM sources: Windowing not supported for table aggregations",
+            )
+            .at(window.loc.0));
         }
     }
     if let Some(emit) = query.emit.filter(|e| e.emit == Emit::Final) {
         if select.window.is_none() {
-            return Err(Diagnostic::user("EMIT FINAL is only supported for windowed aggregations.").at(emit.loc.0)
+            return Err(Diagnostic::user("EMIT FINAL is only supported for windowed aggregations.")
+                .at(emit.loc.0)
                 .help("add a WINDOW clause, or use EMIT CHANGES"));
         }
         if !ctx.settings.suppress_enabled {
-            return Err(Diagnostic::user("Suppression is currently disabled: ksql.suppress.enabled is false").at(emit.loc.0));
+            return Err(
+                Diagnostic::user("Suppression is currently disabled: ksql.suppress.enabled is false").at(emit.loc.0)
+            );
         }
     }
     if !select.partition_by.is_empty() && !select.group_by.is_empty() {
-        return Err(Diagnostic::user("Only one of PARTITION BY or GROUP BY can be specified").at(select.partition_by[0].span()));
+        return Err(
+            Diagnostic::user("Only one of PARTITION BY or GROUP BY can be specified").at(select.partition_by[0].span())
+        );
     }
     Ok(())
 }
 
 /// The rows for which a condition is true.
-pub fn filtered(relation: Relation, condition: Option<&Expr>, clause: &str, ctx: &AnalysisContext<'_>) -> Result<Relation, Diagnostic> {
+pub fn filtered(
+    relation: Relation,
+    condition: Option<&Expr>,
+    clause: &str,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Relation, Diagnostic> {
     let Some(condition) = condition else { return Ok(relation) };
     if let Some(call) = aggregate::first_call(condition, ctx.registry) {
         return Err(Diagnostic::user(format!("{clause} does not support aggregate functions: {}", sql_text(call)))
@@ -162,7 +185,12 @@ pub fn bind_in(expr: &Expr, relation: &Relation, ctx: &AnalysisContext<'_>) -> R
     Binder::new(&relation.scope(), ctx.registry).custom_types(&custom).intercept(&mut intercept).bind(expr)
 }
 
-fn partitioned(relation: Relation, select: &Select, names: &[Option<String>], ctx: &AnalysisContext<'_>) -> Result<(Relation, KeyOrigin), Diagnostic> {
+fn partitioned(
+    relation: Relation,
+    select: &Select,
+    names: &[Option<String>],
+    ctx: &AnalysisContext<'_>,
+) -> Result<(Relation, KeyOrigin), Diagnostic> {
     let origin = if relation.is_join() { KeyOrigin::Join } else { KeyOrigin::Source };
     let exprs = &select.partition_by;
     let Some(first) = exprs.first() else { return Ok((relation, origin)) };
@@ -185,14 +213,22 @@ fn partitioned(relation: Relation, select: &Select, names: &[Option<String>], ct
         let shape = Shape { key_count: 0, ..relation.shape() };
         let schema = arrow_schema_of(&relation.plan);
         let exprs = schema.fields().iter().map(|f| column(f.name())).collect();
-        let plan = StreamNode::plan(StreamOp::Project { exprs }, vec![relation.plan.clone()], schema.as_ref().clone(), shape).map_err(internal)?;
+        let plan =
+            StreamNode::plan(StreamOp::Project { exprs }, vec![relation.plan.clone()], schema.as_ref().clone(), shape)
+                .map_err(internal)?;
         return Ok((Relation { plan, key: vec![], ..relation }, KeyOrigin::PartitionBy));
     }
     rekeyed(relation, exprs, select, names, ctx).map(|r| (r, KeyOrigin::PartitionBy))
 }
 
 /// The same rows under a new key: PARTITION BY writes it straight to the sink.
-fn rekeyed(relation: Relation, exprs: &[Expr], select: &Select, names: &[Option<String>], ctx: &AnalysisContext<'_>) -> Result<Relation, Diagnostic> {
+fn rekeyed(
+    relation: Relation,
+    exprs: &[Expr],
+    select: &Select,
+    names: &[Option<String>],
+    ctx: &AnalysisContext<'_>,
+) -> Result<Relation, Diagnostic> {
     let mut keys: Vec<(DfExpr, KeyPart)> = Vec::new();
     let mut columns = relation.columns.clone();
     let mut computed = relation.computed.clone();
@@ -208,17 +244,31 @@ fn rekeyed(relation: Relation, exprs: &[Expr], select: &Select, names: &[Option<
         let plain = relation.columns.iter().find(|c| c.expr() == bound.expr);
         let in_list = select::name_in_list(&select.items, names, expr);
         let part = match plain {
-            Some(c) => KeyPart { physical: c.physical.clone(), ty: c.ty.clone(), equivalents: vec![], label: c.name.clone(), synthetic: false },
+            Some(c) => KeyPart {
+                physical: c.physical.clone(),
+                ty: c.ty.clone(),
+                equivalents: vec![],
+                label: c.name.clone(),
+                synthetic: false,
+            },
             None => {
                 let physical = format!("$P{i}");
                 let name = in_list.unwrap_or_else(|| namer.name_of(expr, &relation));
-                columns.push(RelColumn { qualifier: String::new(), name, ty: bound.ty.clone(), physical: physical.clone(), role: RelRole::Synthetic });
+                columns.push(RelColumn {
+                    qualifier: String::new(),
+                    name,
+                    ty: bound.ty.clone(),
+                    physical: physical.clone(),
+                    role: RelRole::Synthetic,
+                });
                 computed.push((expr.clone(), physical.clone(), bound.ty.clone()));
                 KeyPart { physical, ty: bound.ty.clone(), equivalents: vec![], label: sql_text(expr), synthetic: false }
             }
         };
         if keys.iter().any(|(_, k)| k.physical == part.physical) {
-            return Err(Diagnostic::user(format!("Duplicate PARTITION BY expression: {}", sql_text(expr))).at(expr.span()));
+            return Err(
+                Diagnostic::user(format!("Duplicate PARTITION BY expression: {}", sql_text(expr))).at(expr.span())
+            );
         }
         keys.push((bound.expr, part));
     }
@@ -239,7 +289,10 @@ fn rekeyed(relation: Relation, exprs: &[Expr], select: &Select, names: &[Option<
 
 fn partition_error(error: Diagnostic, expr: &Expr) -> Diagnostic {
     match expr.as_column() {
-        Some(c) => Diagnostic { message: format!("PARTITION BY column '{}' cannot be resolved. {}", c.name.as_str(), error.message), ..error },
+        Some(c) => Diagnostic {
+            message: format!("PARTITION BY column '{}' cannot be resolved. {}", c.name.as_str(), error.message),
+            ..error
+        },
         None => error,
     }
 }
@@ -254,7 +307,12 @@ pub fn map_key(name: &str, ty: &SqlType) -> Diagnostic {
 type Functions<'a> = (Relation, Vec<Item<'a>>);
 
 /// Puts table functions of the SELECT list below the projection, as columns.
-fn table_functions<'a>(mut relation: Relation, select: &'a Select, names: &[Option<String>], ctx: &AnalysisContext<'_>) -> Result<Functions<'a>, Diagnostic> {
+fn table_functions<'a>(
+    mut relation: Relation,
+    select: &'a Select,
+    names: &[Option<String>],
+    ctx: &AnalysisContext<'_>,
+) -> Result<Functions<'a>, Diagnostic> {
     let items = expand(&select.items, names, &relation)?;
     let mut calls: Vec<&Expr> = Vec::new();
     for item in &items {
@@ -287,7 +345,9 @@ fn table_functions<'a>(mut relation: Relation, select: &'a Select, names: &[Opti
         specs.push(spec);
     }
     let shape = relation.shape();
-    let plan = StreamNode::plan(StreamOp::FlatMap { calls: specs }, vec![relation.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
+    let plan =
+        StreamNode::plan(StreamOp::FlatMap { calls: specs }, vec![relation.plan.clone()], Schema::new(fields), shape)
+            .map_err(internal)?;
     relation.plan = plan;
     Ok((relation, items))
 }
@@ -298,7 +358,9 @@ fn table_call(call: &Expr, relation: &Relation, ctx: &AnalysisContext<'_>) -> Re
         return Err(Diagnostic::user(format!("{} takes one argument, an ARRAY", name.as_str())).at(call.span()));
     };
     let mut nested = false;
-    arg.walk(&mut |n| nested |= matches!(&n.kind, ExprKind::Call { name, .. } if ctx.registry.is_table_function(name.as_str())));
+    arg.walk(&mut |n| {
+        nested |= matches!(&n.kind, ExprKind::Call { name, .. } if ctx.registry.is_table_function(name.as_str()))
+    });
     if nested {
         return Err(Diagnostic::user(format!("Table functions cannot be nested: {}", sql_text(call))).at(call.span()));
     }
@@ -313,7 +375,12 @@ fn table_call(call: &Expr, relation: &Relation, ctx: &AnalysisContext<'_>) -> Re
 }
 
 /// Binds the SELECT list over the relation.
-pub fn bind_items(items: Vec<Item<'_>>, relation: &Relation, namer: &mut Namer, ctx: &AnalysisContext<'_>) -> Result<Vec<Selected>, Diagnostic> {
+pub fn bind_items(
+    items: Vec<Item<'_>>,
+    relation: &Relation,
+    namer: &mut Namer,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Vec<Selected>, Diagnostic> {
     let mut columns = Vec::new();
     for item in items {
         match item {
@@ -330,10 +397,20 @@ pub fn bind_items(items: Vec<Item<'_>>, relation: &Relation, namer: &mut Namer, 
     Ok(columns)
 }
 
-fn fields_of(expr: &Expr, relation: &Relation, namer: &mut Namer, ctx: &AnalysisContext<'_>) -> Result<Vec<Selected>, Diagnostic> {
+fn fields_of(
+    expr: &Expr,
+    relation: &Relation,
+    namer: &mut Namer,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Vec<Selected>, Diagnostic> {
     let bound = bind_in(expr, relation, ctx)?;
     let SqlType::Struct(fields) = &bound.ty else {
-        return Err(Diagnostic::user(format!("Cannot use ->* on {}: it is a {}, not a STRUCT", sql_text(expr), bound.ty)).at(expr.span()));
+        return Err(Diagnostic::user(format!(
+            "Cannot use ->* on {}: it is a {}, not a STRUCT",
+            sql_text(expr),
+            bound.ty
+        ))
+        .at(expr.span()));
     };
     fields
         .iter()
@@ -341,12 +418,25 @@ fn fields_of(expr: &Expr, relation: &Relation, namer: &mut Namer, ctx: &Analysis
             let name = crate::sql::ast::Ident::new(field.name.as_str(), expr.span());
             let whole = Expr::new(ExprKind::Field { base: Box::new(expr.clone()), field: name }, expr.span());
             let bound = bind_in(&whole, relation, ctx)?;
-            Ok(Selected { name: namer.field(field.name.as_str()), expr: bound.expr, ty: bound.ty, span: expr.span(), named: false })
+            Ok(Selected {
+                name: namer.field(field.name.as_str()),
+                expr: bound.expr,
+                ty: bound.ty,
+                span: expr.span(),
+                named: false,
+            })
         })
         .collect()
 }
 
-fn grouped(query: &Query, select: &Select, relation: Relation, of: ListOf, sink: &str, ctx: &AnalysisContext<'_>) -> Result<BoundQuery, Diagnostic> {
+fn grouped(
+    query: &Query,
+    select: &Select,
+    relation: Relation,
+    of: ListOf,
+    sink: &str,
+    ctx: &AnalysisContext<'_>,
+) -> Result<BoundQuery, Diagnostic> {
     let emit_final = query.emit.is_some_and(|e| e.emit == Emit::Final);
     let grouping = aggregate::group(select, relation, of, emit_final, ctx)?;
     let columns = aggregate::bind_list(select, &grouping, ctx)?;
@@ -356,7 +446,14 @@ fn grouped(query: &Query, select: &Select, relation: Relation, of: ListOf, sink:
 }
 
 /// Projection, key and facts of the result.
-fn finish(query: &Query, columns: Vec<Selected>, relation: Relation, origin: KeyOrigin, of: ListOf, sink: &str) -> Result<BoundQuery, Diagnostic> {
+fn finish(
+    query: &Query,
+    columns: Vec<Selected>,
+    relation: Relation,
+    origin: KeyOrigin,
+    of: ListOf,
+    sink: &str,
+) -> Result<BoundQuery, Diagnostic> {
     let keyless = relation.key.is_empty() && origin == KeyOrigin::PartitionBy;
     let (projected, schema, key_columns, key_count) = match of {
         ListOf::Persistent => {
@@ -367,7 +464,10 @@ fn finish(query: &Query, columns: Vec<Selected>, relation: Relation, origin: Key
         }
         ListOf::Transient => {
             let is_key = |c: &Selected| {
-                relation.key.iter().any(|k| c.expr == column(&k.physical) || k.equivalents.iter().any(|e| c.expr == column(e)))
+                relation
+                    .key
+                    .iter()
+                    .any(|k| c.expr == column(&k.physical) || k.equivalents.iter().any(|e| c.expr == column(e)))
             };
             let keys = columns.iter().enumerate().filter(|(_, c)| is_key(c)).map(|(i, _)| i).collect();
             let schema = select::schema(&[], &columns);
@@ -377,7 +477,8 @@ fn finish(query: &Query, columns: Vec<Selected>, relation: Relation, origin: Key
     let fields: Vec<Field> = projected.iter().map(|c| Field::new(&c.name, c.ty.to_arrow(), true)).collect();
     let exprs = projected.into_iter().map(|c| c.expr).collect();
     let shape = Shape { key_count, ..relation.shape() };
-    let plan = StreamNode::plan(StreamOp::Project { exprs }, vec![relation.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
+    let plan = StreamNode::plan(StreamOp::Project { exprs }, vec![relation.plan.clone()], Schema::new(fields), shape)
+        .map_err(internal)?;
     Ok(BoundQuery {
         plan,
         schema,

@@ -158,11 +158,7 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
     push(pseudo::ROWOFFSET, SqlType::BigInt, RelRole::Pseudo);
 
     let names = columns.iter().map(|c| (c.name.as_str().into(), c.physical.clone())).collect();
-    let shape = Shape {
-        key_count: source.schema.key_count(),
-        is_table: source.is_table(),
-        window: source.window,
-    };
+    let shape = Shape { key_count: source.schema.key_count(), is_table: source.is_table(), window: source.window };
     // Tables are always read from their beginning unless the property says otherwise (semantics.md §11).
     let from_beginning = options.earliest.unwrap_or(options.default_earliest || source.is_table());
     let op = StreamOp::TopicScan { source: source.clone(), names, from_beginning };

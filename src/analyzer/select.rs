@@ -82,7 +82,11 @@ pub fn name_in_list(items: &[SelectItem], names: &[Option<String>], expr: &Expr)
 ///
 /// # Errors
 /// A star over a source that is not there.
-pub fn expand<'a>(items: &'a [SelectItem], names: &[Option<String>], relation: &Relation) -> Result<Vec<Item<'a>>, Diagnostic> {
+pub fn expand<'a>(
+    items: &'a [SelectItem],
+    names: &[Option<String>],
+    relation: &Relation,
+) -> Result<Vec<Item<'a>>, Diagnostic> {
     let mut out = Vec::new();
     for (item, name) in items.iter().zip(names) {
         match item {
@@ -93,8 +97,11 @@ pub fn expand<'a>(items: &'a [SelectItem], names: &[Option<String>], relation: &
             SelectItem::Star(loc) => star(relation, None, loc.0, &mut out),
             SelectItem::SourceStar(source) => {
                 if !relation.sources.iter().any(|(alias, _)| alias == source.as_str()) {
-                    return Err(Diagnostic::user(format!("'{}' is not a valid stream/table name or alias.", source.as_str()))
-                        .at(source.span()));
+                    return Err(Diagnostic::user(format!(
+                        "'{}' is not a valid stream/table name or alias.",
+                        source.as_str()
+                    ))
+                    .at(source.span()));
                 }
                 star(relation, Some(source.as_str()), source.span(), &mut out);
             }
@@ -120,7 +127,8 @@ fn star<'a>(relation: &Relation, of: Option<&str>, span: Span, out: &mut Vec<Ite
     if !is_join {
         let keys = relation.key.iter().filter_map(|k| relation.by_physical(&k.physical));
         keys.filter(shown).for_each(&mut push);
-        let rest = |role: RelRole| relation.columns.iter().filter(move |c| c.role == role && !is_result_key(c)).filter(shown);
+        let rest =
+            |role: RelRole| relation.columns.iter().filter(move |c| c.role == role && !is_result_key(c)).filter(shown);
         rest(RelRole::Bound).for_each(&mut push);
         rest(RelRole::Value).for_each(&mut push);
         rest(RelRole::Key).for_each(&mut push);
@@ -201,12 +209,17 @@ pub fn check_names(columns: &[Selected], of: ListOf) -> Result<(), Diagnostic> {
             } else {
                 format!("Reserved column name in select: `{}`. Please remove or alias the column.", c.name)
             };
-            return Err(Diagnostic::user(text).at(c.span).help(format!("give it another name, such as {} AS MY_{}", c.name, c.name)));
+            return Err(Diagnostic::user(text)
+                .at(c.span)
+                .help(format!("give it another name, such as {} AS MY_{}", c.name, c.name)));
         }
         if columns[..i].iter().any(|other| other.name == c.name) {
-            return Err(Diagnostic::user(format!("The projection contains more than one column with the name `{0}`: Duplicate column names: {0}", c.name))
-                .at(c.span)
-                .help("give one of them another name with AS"));
+            return Err(Diagnostic::user(format!(
+                "The projection contains more than one column with the name `{0}`: Duplicate column names: {0}",
+                c.name
+            ))
+            .at(c.span)
+            .help("give one of them another name with AS"));
         }
     }
     Ok(())
@@ -216,10 +229,16 @@ pub fn check_names(columns: &[Selected], of: ListOf) -> Result<(), Diagnostic> {
 ///
 /// # Errors
 /// A key part that is missing, or there more than once; no value columns.
-pub fn split_key(mut columns: Vec<Selected>, relation: &Relation, built: &KeyOrigin, sink: &str) -> Result<(Vec<Selected>, Vec<Selected>), Diagnostic> {
+pub fn split_key(
+    mut columns: Vec<Selected>,
+    relation: &Relation,
+    built: &KeyOrigin,
+    sink: &str,
+) -> Result<(Vec<Selected>, Vec<Selected>), Diagnostic> {
     let mut keys = Vec::new();
     for part in &relation.key {
-        let stands = |c: &Selected| c.expr == column(&part.physical) || part.equivalents.iter().any(|e| c.expr == column(e));
+        let stands =
+            |c: &Selected| c.expr == column(&part.physical) || part.equivalents.iter().any(|e| c.expr == column(e));
         let found: Vec<usize> = columns.iter().enumerate().filter(|(_, c)| stands(c)).map(|(i, _)| i).collect();
         let Some(&first) = found.first() else {
             return Err(missing_key(relation, built, sink));
@@ -229,7 +248,10 @@ pub fn split_key(mut columns: Vec<Selected>, relation: &Relation, built: &KeyOri
             let (a, b) = (&columns[first].name, &columns[second].name);
             let text = match built {
                 KeyOrigin::GroupBy => format!("The projection contains a key column more than once: `{a}` and `{b}`."),
-                _ => format!("The projection contains a key column (`{}`) more than once, aliased as: {a} and {b}.", part.label),
+                _ => format!(
+                    "The projection contains a key column (`{}`) more than once, aliased as: {a} and {b}.",
+                    part.label
+                ),
             };
             return Err(Diagnostic::user(text).at(columns[second].span).help(format!(
                 "each key column must be in the projection once; use AS_VALUE to copy it into the value, for example AS_VALUE({}) AS {b}",
@@ -297,6 +319,9 @@ pub fn expect_boolean(clause: &str, expr: &Expr, ty: &SqlType, _: &AnalysisConte
     if *ty == SqlType::Boolean {
         return Ok(());
     }
-    Err(Diagnostic::user(format!("Type error in {clause} expression: Should evaluate to boolean but is {} ({ty}) instead.", sql_text(expr)))
-        .at(expr.span()))
+    Err(Diagnostic::user(format!(
+        "Type error in {clause} expression: Should evaluate to boolean but is {} ({ty}) instead.",
+        sql_text(expr)
+    ))
+    .at(expr.span()))
 }

@@ -44,7 +44,9 @@ pub fn create_as(statement: &ast::CreateAs, text: &str, ctx: &AnalysisContext<'_
         ast::SourceKind::Table => SourceKind::Table,
     };
     if let Some(existing) = ctx.catalog.source(name).filter(|_| !statement.or_replace && !statement.if_not_exists) {
-        return Err(Diagnostic::user(taken(kind, existing)).at(statement.name.span()).help("DROP it first, or use CREATE OR REPLACE"));
+        return Err(Diagnostic::user(taken(kind, existing))
+            .at(statement.name.span())
+            .help("DROP it first, or use CREATE OR REPLACE"));
     }
     let query = persistent_query(&statement.query, name, kind, ctx)?;
     let schema = query.schema.clone();
@@ -71,10 +73,17 @@ pub fn create_as(statement: &ast::CreateAs, text: &str, ctx: &AnalysisContext<'_
     Ok(BoundSink { plan, sink, kind, with, query })
 }
 
-fn persistent_query(query: &ast::Query, sink: &str, kind: SourceKind, ctx: &AnalysisContext<'_>) -> Result<BoundQuery, Diagnostic> {
+fn persistent_query(
+    query: &ast::Query,
+    sink: &str,
+    kind: SourceKind,
+    ctx: &AnalysisContext<'_>,
+) -> Result<BoundQuery, Diagnostic> {
     if let Some(limit) = query.limit {
         let word = if kind == SourceKind::Table { "TABLE" } else { "STREAM" };
-        return Err(Diagnostic::user(format!("CREATE {word} AS SELECT statements don't support LIMIT clause.")).at(limit.loc.0));
+        return Err(
+            Diagnostic::user(format!("CREATE {word} AS SELECT statements don't support LIMIT clause.")).at(limit.loc.0)
+        );
     }
     let bound = super::query::analyze(query, super::select::ListOf::Persistent, sink, ctx)?;
     match (bound.is_table, kind) {
@@ -92,12 +101,20 @@ fn persistent_query(query: &ast::Query, sink: &str, kind: SourceKind, ctx: &Anal
 
 fn check_retention(with: &WithClause, kind: SourceKind, query: &BoundQuery, span: Span) -> Result<(), Diagnostic> {
     if with.retention_ms.is_some() && kind == SourceKind::Table && query.window.is_none() {
-        return Err(Diagnostic::user("Invalid config variable in the WITH clause: RETENTION_MS. Non-windowed tables do not support retention.").at(span));
+        return Err(Diagnostic::user(
+            "Invalid config variable in the WITH clause: RETENTION_MS. Non-windowed tables do not support retention.",
+        )
+        .at(span));
     }
     Ok(())
 }
 
-fn formats(with: &WithClause, query: &BoundQuery, schema: &LogicalSchema, ctx: &AnalysisContext<'_>) -> Result<(FormatSpec, FormatSpec), Diagnostic> {
+fn formats(
+    with: &WithClause,
+    query: &BoundQuery,
+    schema: &LogicalSchema,
+    ctx: &AnalysisContext<'_>,
+) -> Result<(FormatSpec, FormatSpec), Diagnostic> {
     let keys = schema.keys();
     let key = if keys.is_empty() {
         if with.key_format.is_some_and(|f| f != Format::None) && query.keyless {
@@ -105,10 +122,19 @@ fn formats(with: &WithClause, query: &BoundQuery, schema: &LogicalSchema, ctx: &
                 .help("leave KEY_FORMAT out, or give the stream a key with PARTITION BY"));
         }
         let inherited = if query.keyless { Format::None } else { query.key_format.format };
-        spec(with.key_format.unwrap_or(inherited), with.key_delimiter.as_deref(), &with.key_properties, with.key_schema_id)?
+        spec(
+            with.key_format.unwrap_or(inherited),
+            with.key_delimiter.as_deref(),
+            &with.key_properties,
+            with.key_schema_id,
+        )?
     } else {
         let inherited = query.key_format.format;
-        let format = with.key_format.unwrap_or(if inherited == Format::None { ctx.settings.default_key_format } else { inherited });
+        let format = with.key_format.unwrap_or(if inherited == Format::None {
+            ctx.settings.default_key_format
+        } else {
+            inherited
+        });
         let mut key = spec(format, with.key_delimiter.as_deref(), &with.key_properties, with.key_schema_id)?;
         inherit(&mut key, &query.key_format);
         key.wrapped(key_wrapping(format, keys.len()))
@@ -117,7 +143,8 @@ fn formats(with: &WithClause, query: &BoundQuery, schema: &LogicalSchema, ctx: &
     let mut value = spec(format, with.value_delimiter.as_deref(), &with.value_properties, with.value_schema_id)?;
     inherit(&mut value, &query.value_format);
     let values: Vec<Column> = schema.values().cloned().collect();
-    let value = value.wrapped(value_wrapping(format, values.len(), with.wrap_single_value, ctx.settings.wrap_single_values)?);
+    let value =
+        value.wrapped(value_wrapping(format, values.len(), with.wrap_single_value, ctx.settings.wrap_single_values)?);
     check_sides(&key, keys, &value, &values)?;
     Ok((key, value))
 }
@@ -157,7 +184,10 @@ pub fn insert_into(statement: &ast::InsertInto, ctx: &AnalysisContext<'_>) -> Re
     let at = statement.target.span();
     let sink = ctx.catalog.expect_source(name).map_err(|e| e.at(at))?;
     if sink.is_table() {
-        return Err(Diagnostic::user(format!("INSERT INTO can only be used to insert into a stream. {name} is a table.")).at(at));
+        return Err(Diagnostic::user(format!(
+            "INSERT INTO can only be used to insert into a stream. {name} is a table."
+        ))
+        .at(at));
     }
     if sink.read_only {
         return Err(Diagnostic::user(format!("Cannot insert into read-only stream: {name}")).at(at));
@@ -180,12 +210,15 @@ pub fn insert_into(statement: &ast::InsertInto, ctx: &AnalysisContext<'_>) -> Re
 
 fn check_compatible(result: &LogicalSchema, sink: &LogicalSchema) -> Result<(), Diagnostic> {
     let fits = |a: &Column, b: &Column| a.role == b.role && a.name == b.name && (a.ty == b.ty || widens(&a.ty, &b.ty));
-    let same = result.columns().len() == sink.columns().len() && result.columns().iter().zip(sink.columns()).all(|(a, b)| fits(a, b));
+    let same = result.columns().len() == sink.columns().len()
+        && result.columns().iter().zip(sink.columns()).all(|(a, b)| fits(a, b));
     if same {
         return Ok(());
     }
-    Err(Diagnostic::user(format!("Incompatible schema between results and sink.\nResult schema is {result}\nSink schema is {sink}"))
-        .help("select the sink's columns in its order, under its names (AS) and types (CAST)"))
+    Err(Diagnostic::user(format!(
+        "Incompatible schema between results and sink.\nResult schema is {result}\nSink schema is {sink}"
+    ))
+    .help("select the sink's columns in its order, under its names (AS) and types (CAST)"))
 }
 
 fn widens(from: &SqlType, to: &SqlType) -> bool {

@@ -3,9 +3,9 @@
 //! Checks the declaration against itself and the catalog; topics are the engine's to look at. The subtle thing: column lists keep the order
 //! they were written in, but key columns come first in the schema.
 
+use super::AnalysisContext;
 use super::properties::{self, WithClause, key_wrapping, spec, value_wrapping};
 use super::sink::check_sides;
-use super::AnalysisContext;
 use crate::catalog::{Source, SourceKind, taken};
 use crate::diagnostic::Diagnostic;
 use crate::format::Format;
@@ -37,7 +37,11 @@ pub fn check_source_name(name: &Ident) -> Result<(), Diagnostic> {
     if name.as_str().chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
         return Ok(());
     }
-    Err(Diagnostic::user(format!("Illegal argument at Line: 1: Source names may only contain alphanumeric values, '_' or '-'. Got: '{}'", name.as_str())).at(name.span()))
+    Err(Diagnostic::user(format!(
+        "Illegal argument at Line: 1: Source names may only contain alphanumeric values, '_' or '-'. Got: '{}'",
+        name.as_str()
+    ))
+    .at(name.span()))
 }
 
 /// Binds CREATE STREAM / TABLE.
@@ -49,11 +53,19 @@ pub fn create(statement: &ast::CreateSource, text: &str, ctx: &AnalysisContext<'
     let at = statement.name.span();
     check_source_name(&statement.name)?;
     let with = properties::read(&statement.properties, properties::WithOf::Source)?;
-    if let Some(existing) = ctx.catalog.source(statement.name.as_str()).filter(|_| !statement.or_replace && !statement.if_not_exists) {
+    if let Some(existing) =
+        ctx.catalog.source(statement.name.as_str()).filter(|_| !statement.or_replace && !statement.if_not_exists)
+    {
         return Err(Diagnostic::user(taken(kind, existing)).at(at).help("DROP it first, or use CREATE OR REPLACE"));
     }
     if statement.or_replace && statement.read_only {
-        return Err(Diagnostic::user(format!("Cannot replace {} '{}': CREATE OR REPLACE is not supported on source {}s.", kind.word(), statement.name.as_str(), kind.word())).at(at));
+        return Err(Diagnostic::user(format!(
+            "Cannot replace {} '{}': CREATE OR REPLACE is not supported on source {}s.",
+            kind.word(),
+            statement.name.as_str(),
+            kind.word()
+        ))
+        .at(at));
     }
     let schema = columns(&statement.columns, kind, ctx)?;
     let (key_format, value_format) = formats(&with, &schema, ctx).map_err(|e| e.at(at))?;
@@ -62,13 +74,20 @@ pub fn create(statement: &ast::CreateSource, text: &str, ctx: &AnalysisContext<'
         return Err(no_columns(&value_format.format).at(at));
     }
     if schema.values().next().is_none() && schema.headers().next().is_none() && !value_format.format.uses_registry() {
-        return Err(Diagnostic::user("The statement does not define any value columns.").at(at).help("add at least one column that is not the key"));
+        return Err(Diagnostic::user("The statement does not define any value columns.")
+            .at(at)
+            .help("add at least one column that is not the key"));
     }
     let topic = with.topic.clone().ok_or_else(|| {
-        Diagnostic::user("Missing required property \"KAFKA_TOPIC\" which has no default value.").at(at).help("add WITH (KAFKA_TOPIC = 'name', …)")
+        Diagnostic::user("Missing required property \"KAFKA_TOPIC\" which has no default value.")
+            .at(at)
+            .help("add WITH (KAFKA_TOPIC = 'name', …)")
     })?;
     if with.retention_ms.is_some() && kind == SourceKind::Table && with.window.is_none() {
-        return Err(Diagnostic::user("Invalid config variable in the WITH clause: RETENTION_MS. Non-windowed tables do not support retention.").at(at));
+        return Err(Diagnostic::user(
+            "Invalid config variable in the WITH clause: RETENTION_MS. Non-windowed tables do not support retention.",
+        )
+        .at(at));
     }
     let timestamp = timestamp_spec(&with, &schema)?;
     let source = Source {
@@ -129,11 +148,19 @@ pub fn columns(defs: &[ColumnDef], kind: SourceKind, ctx: &AnalysisContext<'_>) 
     Ok(LogicalSchema::new(out))
 }
 
-fn role(def: &ColumnDef, kind: SourceKind, ty: &SqlType, before: &[Column], ctx: &AnalysisContext<'_>) -> Result<ColumnRole, Diagnostic> {
+fn role(
+    def: &ColumnDef,
+    kind: SourceKind,
+    ty: &SqlType,
+    before: &[Column],
+    ctx: &AnalysisContext<'_>,
+) -> Result<ColumnRole, Diagnostic> {
     let name = def.name.as_str();
     let role = match (&def.constraint, kind) {
         (None, _) => return Ok(ColumnRole::Value),
-        (Some(ColumnConstraint::Key), SourceKind::Stream) | (Some(ColumnConstraint::PrimaryKey), SourceKind::Table) => return Ok(ColumnRole::Key),
+        (Some(ColumnConstraint::Key), SourceKind::Stream) | (Some(ColumnConstraint::PrimaryKey), SourceKind::Table) => {
+            return Ok(ColumnRole::Key);
+        }
         (Some(ColumnConstraint::Key), SourceKind::Table) => {
             return Err(Diagnostic::user(format!("Column `{name}` is a 'KEY' column: please use 'PRIMARY KEY' for tables. Tables have PRIMARY KEYs, which are unique and NON NULL. Streams have KEYs, which have no uniqueness or NON NULL constraints."))
                 .help("write PRIMARY KEY"));
@@ -146,7 +173,9 @@ fn role(def: &ColumnDef, kind: SourceKind, ty: &SqlType, before: &[Column], ctx:
         (Some(ColumnConstraint::Header(key)), _) => ColumnRole::Header(Some(key.as_str().into())),
     };
     if !ctx.settings.headers_enabled {
-        return Err(Diagnostic::user(format!("Cannot create column `{name}`: schema with headers columns is disabled (ksql.headers.columns.enabled)")));
+        return Err(Diagnostic::user(format!(
+            "Cannot create column `{name}`: schema with headers columns is disabled (ksql.headers.columns.enabled)"
+        )));
     }
     let wanted = match &role {
         ColumnRole::Header(Some(_)) => SqlType::Bytes,
@@ -156,10 +185,13 @@ fn role(def: &ColumnDef, kind: SourceKind, ty: &SqlType, before: &[Column], ctx:
         let shown = crate::types::schema::ddl_type(&wanted);
         return Err(Diagnostic::user(format!("Invalid type for HEADER column `{name}`: expected {shown}, got {ty}")));
     }
-    let others: Vec<&ColumnRole> = before.iter().map(|c| &c.role).filter(|r| matches!(r, ColumnRole::Header(_))).collect();
+    let others: Vec<&ColumnRole> =
+        before.iter().map(|c| &c.role).filter(|r| matches!(r, ColumnRole::Header(_))).collect();
     let exclusive = role == ColumnRole::Header(None) || others.contains(&&ColumnRole::Header(None));
     if !others.is_empty() && exclusive {
-        return Err(Diagnostic::user(format!("Schema already contains a HEADERS column; only one is possible, and not beside HEADER('key'): `{name}`")));
+        return Err(Diagnostic::user(format!(
+            "Schema already contains a HEADERS column; only one is possible, and not beside HEADER('key'): `{name}`"
+        )));
     }
     if others.contains(&&role) {
         return Err(Diagnostic::user(format!("Schema already contains a HEADER column of that key: `{name}`")));
@@ -167,16 +199,22 @@ fn role(def: &ColumnDef, kind: SourceKind, ty: &SqlType, before: &[Column], ctx:
     Ok(role)
 }
 
-fn formats(with: &WithClause, schema: &LogicalSchema, ctx: &AnalysisContext<'_>) -> Result<(crate::format::FormatSpec, crate::format::FormatSpec), Diagnostic> {
+fn formats(
+    with: &WithClause,
+    schema: &LogicalSchema,
+    ctx: &AnalysisContext<'_>,
+) -> Result<(crate::format::FormatSpec, crate::format::FormatSpec), Diagnostic> {
     let format = with.key_format.unwrap_or(ctx.settings.default_key_format);
-    let key = spec(format, with.key_delimiter.as_deref(), &with.key_properties, with.key_schema_id)?.wrapped(key_wrapping(format, schema.key_count()));
+    let key = spec(format, with.key_delimiter.as_deref(), &with.key_properties, with.key_schema_id)?
+        .wrapped(key_wrapping(format, schema.key_count()));
     let format = with.value_format.or(ctx.settings.default_value_format).ok_or_else(|| {
         Diagnostic::user("Statement is missing the 'VALUE_FORMAT' property from the WITH clause. Either provide one or set a default via the 'ksql.persistence.default.format.value' config.")
             .help("add VALUE_FORMAT = 'JSON', or the format the topic has")
     })?;
     let values: Vec<Column> = schema.values().cloned().collect();
     let value = spec(format, with.value_delimiter.as_deref(), &with.value_properties, with.value_schema_id)?;
-    let value = value.wrapped(value_wrapping(format, values.len(), with.wrap_single_value, ctx.settings.wrap_single_values)?);
+    let value =
+        value.wrapped(value_wrapping(format, values.len(), with.wrap_single_value, ctx.settings.wrap_single_values)?);
     if schema.columns().is_empty() {
         return Ok((key, value));
     }
@@ -198,14 +236,18 @@ pub fn timestamp_spec(with: &WithClause, schema: &LogicalSchema) -> Result<Optio
     let quoted = text.len() >= 2 && text.starts_with(['`', '"']) && text.ends_with(['`', '"']);
     let name = if quoted { text[1..text.len() - 1].to_owned() } else { fold(text, false) };
     let column = schema.column(&name).or_else(|| schema.column(text)).ok_or_else(|| {
-        Diagnostic::user(format!("The TIMESTAMP column set in the WITH clause does not exist in the schema: '{name}'")).at(*span)
+        Diagnostic::user(format!("The TIMESTAMP column set in the WITH clause does not exist in the schema: '{name}'"))
+            .at(*span)
     })?;
     let format = with.timestamp_format.clone();
     match (&column.ty, &format) {
         (SqlType::BigInt | SqlType::Timestamp, None) | (SqlType::String, Some(_)) => {}
         (SqlType::String, None) => {
-            return Err(Diagnostic::user(format!("A String timestamp field has been specified without also specifying the timestamp_format: '{name}'")).at(*span)
-                .help("add TIMESTAMP_FORMAT = 'yyyy-MM-dd''T''HH:mm:ssX', or the pattern the column has"));
+            return Err(Diagnostic::user(format!(
+                "A String timestamp field has been specified without also specifying the timestamp_format: '{name}'"
+            ))
+            .at(*span)
+            .help("add TIMESTAMP_FORMAT = 'yyyy-MM-dd''T''HH:mm:ssX', or the pattern the column has"));
         }
         (_, Some(_)) => {
             return Err(Diagnostic::user("'TIMESTAMP_FORMAT' set in the WITH clause can only be used when the timestamp column is of type STRING.").at(*span));
@@ -224,21 +266,38 @@ pub fn timestamp_spec(with: &WithClause, schema: &LogicalSchema) -> Result<Optio
 pub fn alter(statement: &ast::AlterSource, text: &str, ctx: &AnalysisContext<'_>) -> Result<Source, Diagnostic> {
     let name = statement.name.as_str();
     let at = statement.name.span();
-    let source = ctx.catalog.source(name).ok_or_else(|| Diagnostic::user(format!("Source {name} does not exist.")).at(at))?;
+    let source =
+        ctx.catalog.source(name).ok_or_else(|| Diagnostic::user(format!("Source {name} does not exist.")).at(at))?;
     if source.kind != kind_of(statement.kind) {
-        return Err(Diagnostic::user(format!("Incompatible data source type is {}, but statement was ALTER {}", source.kind.word().to_uppercase(), kind_of(statement.kind).word().to_uppercase())).at(at));
+        return Err(Diagnostic::user(format!(
+            "Incompatible data source type is {}, but statement was ALTER {}",
+            source.kind.word().to_uppercase(),
+            kind_of(statement.kind).word().to_uppercase()
+        ))
+        .at(at));
     }
     if source.read_only {
-        return Err(Diagnostic::user(format!("Cannot alter {} '{name}': ALTER operations are not supported on source {}s.", source.kind.word(), source.kind.word())).at(at));
+        return Err(Diagnostic::user(format!(
+            "Cannot alter {} '{name}': ALTER operations are not supported on source {}s.",
+            source.kind.word(),
+            source.kind.word()
+        ))
+        .at(at));
     }
     if source.created_by.is_some() {
-        return Err(Diagnostic::user("ALTER command is not supported for CREATE ... AS statements.").at(at).help("use CREATE OR REPLACE"));
+        return Err(Diagnostic::user("ALTER command is not supported for CREATE ... AS statements.")
+            .at(at)
+            .help("use CREATE OR REPLACE"));
     }
     let mut all = source.schema.columns().to_vec();
     for def in &statement.columns {
         let column = columns(std::slice::from_ref(def), source.kind, ctx)?.columns()[0].clone();
         if all.iter().any(|c| c.name == column.name) {
-            return Err(Diagnostic::user(format!("Cannot add column `{}` to schema. A column with the same name already exists.", column.name)).at(def.name.span()));
+            return Err(Diagnostic::user(format!(
+                "Cannot add column `{}` to schema. A column with the same name already exists.",
+                column.name
+            ))
+            .at(def.name.span()));
         }
         all.push(column);
     }

@@ -35,7 +35,13 @@ pub struct Command {
 
 impl Command {
     /// A command of today's form.
-    pub fn new(statement: String, properties: BTreeMap<String, String>, partitions: BTreeMap<String, i32>, based_on: i64, identity: Vec<String>) -> Self {
+    pub fn new(
+        statement: String,
+        properties: BTreeMap<String, String>,
+        partitions: BTreeMap<String, i32>,
+        based_on: i64,
+        identity: Vec<String>,
+    ) -> Self {
         Self { version: VERSION, statement, properties, partitions, based_on, identity }
     }
 }
@@ -65,7 +71,8 @@ impl CommandLog {
     /// # Errors
     /// If it could not be made durable: then it is not there.
     pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
-        let json = serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
+        let json =
+            serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
         let append = Append {
             to: self.at.clone(),
             timestamps: vec![NO_TIMESTAMP].into(),
@@ -94,7 +101,11 @@ impl CommandLog {
                     Err("the record is empty".to_owned())
                 } else {
                     serde_json::from_slice::<Command>(values.value(row)).map_err(|e| e.to_string()).and_then(|c| {
-                        if c.version <= VERSION { Ok(c) } else { Err(format!("it has form {}, this release reads {VERSION}", c.version)) }
+                        if c.version <= VERSION {
+                            Ok(c)
+                        } else {
+                            Err(format!("it has form {}, this release reads {VERSION}", c.version))
+                        }
                     })
                 };
                 commands.push((offset, command));

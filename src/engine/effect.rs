@@ -165,7 +165,12 @@ pub fn effect(statement: &Statement, text: &str, ctx: &EffectContext<'_>) -> Res
         Statement::DropSource(s) => drop_source(s, ctx),
         Statement::AlterSource(s) => {
             let altered = source::alter(s, text, &ctx.analysis())?;
-            let status = status(altered.kind.word(), altered.name.as_str(), "alter", format!("{} altered", altered.kind.title()));
+            let status = status(
+                altered.kind.word(),
+                altered.name.as_str(),
+                "alter",
+                format!("{} altered", altered.kind.title()),
+            );
             Ok(Effect { changes: vec![Change::PutSource(altered)], status: Some(status), ..Effect::default() })
         }
         Statement::CreateType { if_not_exists, name, ty } => create_type(*if_not_exists, name, ty, ctx),
@@ -178,7 +183,14 @@ pub fn effect(statement: &Statement, text: &str, ctx: &EffectContext<'_>) -> Res
 }
 
 fn status(kind: &str, entity: &str, action: &str, message: impl Into<String>) -> Status {
-    Status { kind: kind.into(), entity: backquoted(entity), action: action.into(), message: message.into(), query_id: None, sequence: -1 }
+    Status {
+        kind: kind.into(),
+        entity: backquoted(entity),
+        action: action.into(),
+        message: message.into(),
+        query_id: None,
+        sequence: -1,
+    }
 }
 
 fn warned(warning: String) -> Effect {
@@ -186,7 +198,13 @@ fn warned(warning: String) -> Effect {
 }
 
 /// Finds or plans the topic a source reads; gives its partitions.
-fn topic_for(source: &Source, with: &crate::analyzer::properties::WithClause, required: bool, ctx: &EffectContext<'_>, at: Span) -> Result<(i32, Option<TopicSpec>), Diagnostic> {
+fn topic_for(
+    source: &Source,
+    with: &crate::analyzer::properties::WithClause,
+    required: bool,
+    ctx: &EffectContext<'_>,
+    at: Span,
+) -> Result<(i32, Option<TopicSpec>), Diagnostic> {
     let found = ctx.topics.topic(&source.topic)?;
     if let Some(topic) = found {
         let partitions = with.partitions.unwrap_or(topic.partitions);
@@ -207,7 +225,8 @@ fn topic_for(source: &Source, with: &crate::analyzer::properties::WithClause, re
             .help("for example WITH (…, PARTITIONS = 1)"));
     };
     let cleanup = Cleanup { compact: source.is_table(), retention_ms: with.retention_ms, retention_bytes: None };
-    let spec = TopicSpec { name: source.topic.clone(), partitions, replicas: with.replicas.unwrap_or(1).max(1), cleanup };
+    let spec =
+        TopicSpec { name: source.topic.clone(), partitions, replicas: with.replicas.unwrap_or(1).max(1), cleanup };
     Ok((partitions, Some(spec)))
 }
 
@@ -240,8 +259,10 @@ fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> R
     let schema = source.schema.to_arrow().as_ref().clone();
     let exprs = source.schema.columns().iter().map(|c| relation::column(c.name.as_str())).collect();
     let shape = Shape { key_count: source.schema.key_count(), is_table: true, window: source.window };
-    let plan = StreamNode::plan(StreamOp::Project { exprs }, vec![rows.plan], schema, shape).map_err(relation::internal)?;
-    let topology = lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize: true }).map_err(relation::internal)?;
+    let plan =
+        StreamNode::plan(StreamOp::Project { exprs }, vec![rows.plan], schema, shape).map_err(relation::internal)?;
+    let topology =
+        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize: true }).map_err(relation::internal)?;
     let query = PersistentQuery {
         id,
         kind: QueryKind::SourceTable,
@@ -259,13 +280,21 @@ fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> R
 /// CREATE OR REPLACE of a declared source keeps what readers rely on (statements.md §12).
 fn check_replaceable(old: &Source, new: &Source) -> Result<(), Diagnostic> {
     let differs = |what: &str, a: &dyn std::fmt::Display, b: &dyn std::fmt::Display| {
-        Err(Diagnostic::user(format!("Cannot upgrade data source: DataSource '{}' has {what} = {a} which is not upgradeable to {b}", old.name)))
+        Err(Diagnostic::user(format!(
+            "Cannot upgrade data source: DataSource '{}' has {what} = {a} which is not upgradeable to {b}",
+            old.name
+        )))
     };
     if old.kind != new.kind {
         return differs("type", &old.kind.word(), &new.kind.word());
     }
     if old.read_only {
-        return Err(Diagnostic::user(format!("Cannot replace {} '{}': CREATE OR REPLACE is not supported on source {}s.", old.kind.word(), old.name, old.kind.word())));
+        return Err(Diagnostic::user(format!(
+            "Cannot replace {} '{}': CREATE OR REPLACE is not supported on source {}s.",
+            old.kind.word(),
+            old.name,
+            old.kind.word()
+        )));
     }
     if old.topic != new.topic {
         return differs("topic", &old.topic, &new.topic);
@@ -309,7 +338,13 @@ fn create_as(statement: &ast::CreateAs, text: &str, ctx: &EffectContext<'_>) -> 
     persistent(bound, text, statement.name.span(), replaced.as_deref(), ctx)
 }
 
-fn persistent(bound: BoundSink, text: &str, at: Span, replaced: Option<&Source>, ctx: &EffectContext<'_>) -> Result<Effect, Diagnostic> {
+fn persistent(
+    bound: BoundSink,
+    text: &str,
+    at: Span,
+    replaced: Option<&Source>,
+    ctx: &EffectContext<'_>,
+) -> Result<Effect, Diagnostic> {
     let BoundSink { plan, mut sink, kind, with, query } = bound;
     let mut creates = Vec::new();
     if kind != QueryKind::InsertInto {
@@ -320,7 +355,8 @@ fn persistent(bound: BoundSink, text: &str, at: Span, replaced: Option<&Source>,
     let old = replaced.and_then(|r| r.created_by.as_ref()).and_then(|id| ctx.catalog.query(id.as_str()));
     let id = query_id(kind, &sink, &with, old.map(|q| &q.id), ctx).map_err(|e| e.at(at))?;
     let materialize = kind == QueryKind::CreateTableAs;
-    let topology = lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize }).map_err(relation::internal)?;
+    let topology =
+        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize }).map_err(relation::internal)?;
     if let Some(existing) = replaced {
         check_replaceable(existing, &sink).map_err(|e| e.at(at))?;
         check_upgradeable(&topology).map_err(|e| e.at(at))?;
@@ -346,8 +382,20 @@ fn persistent(bound: BoundSink, text: &str, at: Span, replaced: Option<&Source>,
         changes.push(Change::PutSource(sink));
     }
     changes.push(Change::PutQuery(declared.clone()));
-    let start = Start { query: declared, topology: Arc::new(topology), plan: plan.display_indent().to_string(), replaces: old.is_some() };
-    Ok(Effect { changes, creates, start: Some(start), status: Some(status), warnings: query.warnings, ..Effect::default() })
+    let start = Start {
+        query: declared,
+        topology: Arc::new(topology),
+        plan: plan.display_indent().to_string(),
+        replaces: old.is_some(),
+    };
+    Ok(Effect {
+        changes,
+        creates,
+        start: Some(start),
+        status: Some(status),
+        warnings: query.warnings,
+        ..Effect::default()
+    })
 }
 
 /// Only filters and projections may be replaced in place.
@@ -365,7 +413,13 @@ fn check_upgradeable(topology: &Topology) -> Result<(), Diagnostic> {
     }
 }
 
-fn query_id(kind: QueryKind, sink: &Source, with: &crate::analyzer::properties::WithClause, old: Option<&QueryId>, ctx: &EffectContext<'_>) -> Result<QueryId, Diagnostic> {
+fn query_id(
+    kind: QueryKind,
+    sink: &Source,
+    with: &crate::analyzer::properties::WithClause,
+    old: Option<&QueryId>,
+    ctx: &EffectContext<'_>,
+) -> Result<QueryId, Diagnostic> {
     if let Some(id) = old {
         return Ok(id.clone());
     }
@@ -373,10 +427,14 @@ fn query_id(kind: QueryKind, sink: &Source, with: &crate::analyzer::properties::
         let id = given.to_uppercase();
         let word = !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !word {
-            return Err(Diagnostic::user(format!("Query IDs may contain only alphanumeric characters and '_'. Got: '{id}'")));
+            return Err(Diagnostic::user(format!(
+                "Query IDs may contain only alphanumeric characters and '_'. Got: '{id}'"
+            )));
         }
         if let Some(prefix) = ["INSERTQUERY_", "CTAS_", "CSAS_", "CST_"].iter().find(|p| id.starts_with(**p)) {
-            return Err(Diagnostic::user(format!("Query IDs must not start with a reserved query ID prefix ({prefix}). Got: '{id}'")));
+            return Err(Diagnostic::user(format!(
+                "Query IDs must not start with a reserved query ID prefix ({prefix}). Got: '{id}'"
+            )));
         }
         if ctx.catalog.query(&id).is_some() {
             return Err(Diagnostic::user(format!("Query ID '{id}' already exists.")));
@@ -401,13 +459,18 @@ fn drop_source(statement: &ast::DropSource, ctx: &EffectContext<'_>) -> Result<E
         }
         let error = Diagnostic::user(format!("{} {name} does not exist.", kind.title())).at(at);
         return Err(match crate::diagnostic::suggest(name, ctx.catalog.sources().map(|s| s.name.as_str())) {
-            Some(near) => error.help(format!("Did you mean {}? Hint: names are case-sensitive when quoted", crate::types::quote_if_needed(near))),
+            Some(near) => error.help(format!(
+                "Did you mean {}? Hint: names are case-sensitive when quoted",
+                crate::types::quote_if_needed(near)
+            )),
             None => error,
         });
     };
     if found.kind != kind {
         let (is, said) = (found.kind.word().to_uppercase(), kind.word().to_uppercase());
-        return Err(Diagnostic::user(format!("Incompatible data source type is {is}, but statement was DROP {said}")).at(at).help(format!("use DROP {is}")));
+        return Err(Diagnostic::user(format!("Incompatible data source type is {is}, but statement was DROP {said}"))
+            .at(at)
+            .help(format!("use DROP {is}")));
     }
     ctx.catalog.check_droppable(found).map_err(|e| e.at(at))?;
     let mut effect = Effect::default();
@@ -415,13 +478,25 @@ fn drop_source(statement: &ast::DropSource, ctx: &EffectContext<'_>) -> Result<E
         if found.read_only {
             return Err(Diagnostic::user(format!("Cannot delete topic for read-only source: {name}")).at(at));
         }
-        let others: Vec<_> = ctx.catalog.sources().filter(|s| s.topic == found.topic && s.name != found.name).map(|s| s.name.to_string()).collect();
+        let others: Vec<_> = ctx
+            .catalog
+            .sources()
+            .filter(|s| s.topic == found.topic && s.name != found.name)
+            .map(|s| s.name.to_string())
+            .collect();
         if !others.is_empty() {
-            return Err(Diagnostic::user(format!("Refusing to delete topic. Found other data sources ({}) using topic {}", others.join(", "), found.topic)).at(at));
+            return Err(Diagnostic::user(format!(
+                "Refusing to delete topic. Found other data sources ({}) using topic {}",
+                others.join(", "),
+                found.topic
+            ))
+            .at(at));
         }
         effect.deletes.push(found.topic.clone());
     }
-    let own = ctx.catalog.queries().filter(|q| Some(&q.id) == found.created_by.as_ref() || (q.kind == QueryKind::SourceTable && q.sink == found.name));
+    let own = ctx.catalog.queries().filter(|q| {
+        Some(&q.id) == found.created_by.as_ref() || (q.kind == QueryKind::SourceTable && q.sink == found.name)
+    });
     for query in own {
         effect.stops.push(query.id.clone());
         effect.changes.push(Change::DropQuery(query.id.clone()));
@@ -432,21 +507,42 @@ fn drop_source(statement: &ast::DropSource, ctx: &EffectContext<'_>) -> Result<E
     Ok(effect)
 }
 
-fn create_type(if_not_exists: bool, name: &ast::Ident, ty: &ast::TypeName, ctx: &EffectContext<'_>) -> Result<Effect, Diagnostic> {
+fn create_type(
+    if_not_exists: bool,
+    name: &ast::Ident,
+    ty: &ast::TypeName,
+    ctx: &EffectContext<'_>,
+) -> Result<Effect, Diagnostic> {
     let ty = ty.resolve(&|custom| ctx.catalog.types().get(custom).cloned())?;
     if ctx.catalog.types().contains_key(name.as_str()) {
-        let text = format!("Cannot register custom type '{}' since it is already registered with type: {}", name.as_str(), ctx.catalog.types()[name.as_str()]);
-        return if if_not_exists { Ok(warned(text)) } else { Err(Diagnostic::user(text).at(name.span()).help("DROP TYPE it first")) };
+        let text = format!(
+            "Cannot register custom type '{}' since it is already registered with type: {}",
+            name.as_str(),
+            ctx.catalog.types()[name.as_str()]
+        );
+        return if if_not_exists {
+            Ok(warned(text))
+        } else {
+            Err(Diagnostic::user(text).at(name.span()).help("DROP TYPE it first"))
+        };
     }
     let message = format!("Registered custom type with name '{}' and SQL type {ty}", name.as_str());
     let status = status("type", name.as_str(), "create", message);
-    Ok(Effect { changes: vec![Change::PutType(name.as_str().to_owned(), ty)], status: Some(status), ..Effect::default() })
+    Ok(Effect {
+        changes: vec![Change::PutType(name.as_str().to_owned(), ty)],
+        status: Some(status),
+        ..Effect::default()
+    })
 }
 
 fn drop_type(if_exists: bool, name: &ast::Ident, ctx: &EffectContext<'_>) -> Result<Effect, Diagnostic> {
     if !ctx.catalog.types().contains_key(name.as_str()) {
         let text = format!("Type '{}' does not exist", name.as_str());
-        return if if_exists { Ok(warned(text)) } else { Err(Diagnostic::user(text).at(name.span()).help("SHOW TYPES lists what there is")) };
+        return if if_exists {
+            Ok(warned(text))
+        } else {
+            Err(Diagnostic::user(text).at(name.span()).help("SHOW TYPES lists what there is"))
+        };
     }
     let status = status("type", name.as_str(), "drop", format!("Dropped type '{}'", name.as_str()));
     Ok(Effect { changes: vec![Change::DropType(name.as_str().to_owned())], status: Some(status), ..Effect::default() })
@@ -465,8 +561,12 @@ fn targets(target: &QueryTarget, verb: &str, ctx: &EffectContext<'_>) -> Result<
         });
     };
     if query.kind == QueryKind::SourceTable {
-        return Err(Diagnostic::user(format!("Cannot {verb} query '{}': it keeps a source table, and goes with it", query.id)).at(id.span())
-            .help("DROP TABLE the source table instead"));
+        return Err(Diagnostic::user(format!(
+            "Cannot {verb} query '{}': it keeps a source table, and goes with it",
+            query.id
+        ))
+        .at(id.span())
+        .help("DROP TABLE the source table instead"));
     }
     Ok(vec![query.clone()])
 }
@@ -476,7 +576,8 @@ fn terminate(target: &QueryTarget, ctx: &EffectContext<'_>) -> Result<Effect, Di
     for query in targets(target, "terminate", ctx)? {
         effect.stops.push(query.id.clone());
         effect.changes.push(Change::DropQuery(query.id.clone()));
-        if let Some(sink) = ctx.catalog.source(query.sink.as_str()).filter(|s| s.created_by.as_ref() == Some(&query.id)) {
+        if let Some(sink) = ctx.catalog.source(query.sink.as_str()).filter(|s| s.created_by.as_ref() == Some(&query.id))
+        {
             let mut sink = sink.as_ref().clone();
             sink.created_by = None;
             effect.changes.push(Change::PutSource(sink));

@@ -60,7 +60,12 @@ pub fn rows(statement: &InsertValues, source: &Source, ctx: &AnalysisContext<'_>
     for values in &statement.rows {
         if values.len() != targets.len() {
             let at = values.first().map_or(statement.target.span(), |v| v.span());
-            return Err(Diagnostic::user(format!("Expected a value for each column. Expected Columns: {}. Got {} values", names(&targets, source), values.len())).at(at));
+            return Err(Diagnostic::user(format!(
+                "Expected a value for each column. Expected Columns: {}. Got {} values",
+                names(&targets, source),
+                values.len()
+            ))
+            .at(at));
         }
         let mut row = Row::default();
         for (target, value) in targets.iter().zip(values) {
@@ -98,7 +103,9 @@ fn targets(statement: &InsertValues, source: &Source) -> Result<Vec<Option<usize
         let target = match name {
             pseudo::ROWTIME => None,
             pseudo::ROWPARTITION | pseudo::ROWOFFSET => {
-                return Err(Diagnostic::user(format!("Inserting into column `{name}` is not allowed.")).at(column.span()));
+                return Err(
+                    Diagnostic::user(format!("Inserting into column `{name}` is not allowed.")).at(column.span())
+                );
             }
             _ => Some(source.schema.index_of(name).ok_or_else(|| {
                 let error = Diagnostic::user(format!("Column name `{name}` does not exist.")).at(column.span());
@@ -117,7 +124,8 @@ fn targets(statement: &InsertValues, source: &Source) -> Result<Vec<Option<usize
 }
 
 fn names(targets: &[Option<usize>], source: &Source) -> String {
-    let name = |t: &Option<usize>| t.map_or(pseudo::ROWTIME.to_owned(), |i| source.schema.columns()[i].name.to_string());
+    let name =
+        |t: &Option<usize>| t.map_or(pseudo::ROWTIME.to_owned(), |i| source.schema.columns()[i].name.to_string());
     targets.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
@@ -130,7 +138,8 @@ pub fn check_key(row: &Row, source: &Source) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let missing = |i: &usize| row.values.get(i).is_none_or(ScalarValue::is_null);
-    let absent: Vec<_> = (0..source.schema.key_count()).filter(missing).map(|i| source.schema.columns()[i].name.to_string()).collect();
+    let absent: Vec<_> =
+        (0..source.schema.key_count()).filter(missing).map(|i| source.schema.columns()[i].name.to_string()).collect();
     if absent.is_empty() {
         return Ok(());
     }
@@ -152,7 +161,12 @@ pub fn append(source: &Source, rows: &[Row], log: &Arc<dyn Log>) -> Result<(), D
 ///
 /// # Errors
 /// A value the format cannot write; what the log says.
-pub fn append_columns(source: &Source, arrays: &[ArrayRef], times: &[i64], log: &Arc<dyn Log>) -> Result<(), Diagnostic> {
+pub fn append_columns(
+    source: &Source,
+    arrays: &[ArrayRef],
+    times: &[i64],
+    log: &Arc<dyn Log>,
+) -> Result<(), Diagnostic> {
     let columns = source.schema.columns();
     let side = |role: &ColumnRole| -> (Vec<Column>, Vec<ArrayRef>) {
         let pairs = columns.iter().zip(arrays).filter(|(c, _)| c.role == *role);
@@ -180,22 +194,40 @@ fn array(rows: &[Row], index: usize, column: &Column) -> Result<ArrayRef, Diagno
     ScalarValue::iter_to_array(scalars).map_err(crate::analyzer::relation::internal)
 }
 
-fn encode(spec: &format::FormatSpec, side: Side, columns: &[Column], arrays: &[ArrayRef]) -> Result<BinaryArray, Diagnostic> {
+fn encode(
+    spec: &format::FormatSpec,
+    side: Side,
+    columns: &[Column],
+    arrays: &[ArrayRef],
+) -> Result<BinaryArray, Diagnostic> {
     let mut encoder = format::encoder(spec, side, columns)?;
     let rows = arrays.first().map_or(0, |a| a.len());
-    super::encoded(encoder.encode(arrays, None, rows)).map_err(|reason| Diagnostic::user(format!("row cannot be written as {}: {reason}", spec.format)))
+    super::encoded(encoder.encode(arrays, None, rows))
+        .map_err(|reason| Diagnostic::user(format!("row cannot be written as {}: {reason}", spec.format)))
 }
 
 /// Groups rows by their partition, in order.
-fn spread(source: &Source, times: &[i64], keys: &BinaryArray, values: &BinaryArray, log: &Arc<dyn Log>) -> Result<Vec<Append>, Diagnostic> {
+fn spread(
+    source: &Source,
+    times: &[i64],
+    keys: &BinaryArray,
+    values: &BinaryArray,
+    log: &Arc<dyn Log>,
+) -> Result<Vec<Append>, Diagnostic> {
     let partitions = log.describe(&source.topic)?.map_or(source.partitions, |t| t.partitions).max(1);
     let mut by_partition: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for row in 0..keys.len() {
         // Rows without key go round.
-        let partition = if keys.is_null(row) { (row as i32).rem_euclid(partitions) } else { partition_for(keys.value(row), partitions) };
+        let partition = if keys.is_null(row) {
+            (row as i32).rem_euclid(partitions)
+        } else {
+            partition_for(keys.value(row), partitions)
+        };
         by_partition.entry(partition).or_default().push(row);
     }
-    let pick = |from: &BinaryArray, rows: &[usize]| rows.iter().map(|&i| (!from.is_null(i)).then(|| from.value(i))).collect::<BinaryArray>();
+    let pick = |from: &BinaryArray, rows: &[usize]| {
+        rows.iter().map(|&i| (!from.is_null(i)).then(|| from.value(i))).collect::<BinaryArray>()
+    };
     Ok(by_partition
         .into_iter()
         .map(|(partition, rows)| Append {

@@ -50,7 +50,8 @@ pub fn insert(source: &Source, rows: Vec<Map<String, Value>>, log: &Arc<dyn Log>
     }
     let good = BooleanArray::from(answers.iter().map(Result::is_ok).collect::<Vec<_>>());
     if good.true_count() > 0 {
-        let kept = decoded.columns.iter().map(|c| filter(c, &good)).collect::<Result<Vec<ArrayRef>, _>>().map_err(internal)?;
+        let kept =
+            decoded.columns.iter().map(|c| filter(c, &good)).collect::<Result<Vec<ArrayRef>, _>>().map_err(internal)?;
         let times: Vec<i64> = times.iter().zip(&answers).filter(|(_, a)| a.is_ok()).map(|(t, _)| *t).collect();
         insert::append_columns(source, &kept, &times, log)?;
     }
@@ -66,7 +67,10 @@ fn check_keys(source: &Source, columns: &[ArrayRef], answers: &mut Answers) {
     for (column, array) in source.schema.keys().iter().zip(columns) {
         for row in (0..array.len()).filter(|&row| array.is_null(row)) {
             if answers[row].is_ok() {
-                answers[row] = Err(Diagnostic::user(format!("Value for primary key column(s) {} is required for tables", column.name)));
+                answers[row] = Err(Diagnostic::user(format!(
+                    "Value for primary key column(s) {} is required for tables",
+                    column.name
+                )));
             }
         }
     }
@@ -109,7 +113,8 @@ fn instant(value: Value, column: &Column) -> Result<Value, Diagnostic> {
         SqlType::Time => calendar::parse_time(text),
         _ => return Ok(value),
     };
-    let number = parsed.ok_or_else(|| Diagnostic::user(format!("field {}: '{text}' is no {}", column.name, column.ty)))?;
+    let number =
+        parsed.ok_or_else(|| Diagnostic::user(format!("field {}: '{text}' is no {}", column.name, column.ty)))?;
     Ok(Value::from(number))
 }
 
@@ -119,5 +124,7 @@ fn row_time(value: &Value) -> Result<i64, Diagnostic> {
         Value::String(text) => text.trim().parse().ok().or_else(|| calendar::parse_timestamp(text)),
         _ => None,
     };
-    given.filter(|t| *t >= 0).ok_or_else(|| Diagnostic::user(format!("ROWTIME must be milliseconds since 1970 or an ISO time, not {value}")))
+    given
+        .filter(|t| *t >= 0)
+        .ok_or_else(|| Diagnostic::user(format!("ROWTIME must be milliseconds since 1970 or an ISO time, not {value}")))
 }

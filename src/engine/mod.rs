@@ -184,13 +184,19 @@ impl Engine {
         let caught_up = self.inner.runtime.wait_idle(&|_| true, timeout);
         for status in self.inner.runtime.statuses() {
             if let (QueryState::Error, Some(error)) = (status.state, status.errors.last()) {
-                return Err(Diagnostic::new(ErrorClass::Query, format!("query {} is in ERROR: {}", status.id, error.message)));
+                return Err(Diagnostic::new(
+                    ErrorClass::Query,
+                    format!("query {} is in ERROR: {}", status.id, error.message),
+                ));
             }
         }
         if caught_up {
             return Ok(());
         }
-        Err(Diagnostic::new(ErrorClass::Retry, format!("queries still have input to read after {} ms", timeout.as_millis())))
+        Err(Diagnostic::new(
+            ErrorClass::Retry,
+            format!("queries still have input to read after {} ms", timeout.as_millis()),
+        ))
     }
 
     /// Stops all queries at a commit, forces everything to disk.
@@ -265,7 +271,12 @@ impl Engine {
     }
 
     /// Carries out a logged statement: topics, command, catalog, queries. One at a time.
-    fn submit(&self, statement: &sql::ast::Statement, text: &str, properties: &BTreeMap<String, String>) -> Result<Effect, Diagnostic> {
+    fn submit(
+        &self,
+        statement: &sql::ast::Statement,
+        text: &str,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Effect, Diagnostic> {
         let mut ddl = self.inner.ddl.lock();
         let catalog = self.catalog();
         let config = settings::merged(&self.inner.config, properties)?;
@@ -386,7 +397,8 @@ fn processing_log(log: &Arc<dyn Log>, config: &Config, service_id: &str) -> Resu
 
 fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Option<TopicName>) -> RuntimeConfig {
     let default = RuntimeConfig::default();
-    let bytes = |name: &str, default: usize| config.bytes(name).map_or(default, |b| usize::try_from(b).unwrap_or(usize::MAX));
+    let bytes =
+        |name: &str, default: usize| config.bytes(name).map_or(default, |b| usize::try_from(b).unwrap_or(usize::MAX));
     RuntimeConfig {
         workers: workers.or(config.limit("worker.threads")).unwrap_or(0),
         memory_bytes: bytes("state.memory.bytes", default.memory_bytes),
@@ -402,7 +414,12 @@ struct Recorded<'a>(&'a BTreeMap<String, i32>);
 
 impl Topics for Recorded<'_> {
     fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
-        let spec = |partitions: &i32| TopicSpec { name: name.clone(), partitions: *partitions, replicas: i16::MAX, cleanup: Default::default() };
+        let spec = |partitions: &i32| TopicSpec {
+            name: name.clone(),
+            partitions: *partitions,
+            replicas: i16::MAX,
+            cleanup: Default::default(),
+        };
         Ok(self.0.get(name.as_str()).map(spec))
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
+use super::Engine;
 use super::outcome::{NextRows, ResultColumn, RowSource, Rows, RowsKind};
 use super::records::ReadRecord;
-use super::Engine;
 use crate::diagnostic::{Diagnostic, suggest};
 use crate::format::guess::FormatGuess;
 use crate::sql::ast::Print;
@@ -50,7 +50,12 @@ pub fn rows(print: &Print, engine: &Engine) -> Result<Rows, Diagnostic> {
         lines: VecDeque::new(),
         cancelled: Arc::new(AtomicBool::new(false)),
     };
-    Ok(Rows { query_id: format!("print_{}", engine.now_ms()), columns, kind: RowsKind::Print, source: Box::new(source) })
+    Ok(Rows {
+        query_id: format!("print_{}", engine.now_ms()),
+        columns,
+        kind: RowsKind::Print,
+        source: Box::new(source),
+    })
 }
 
 struct PrintRows {
@@ -113,7 +118,11 @@ impl RowSource for PrintRows {
             return NextRows::Done(None);
         }
         if self.lines.is_empty() && self.left != Some(0) {
-            match self.engine.wait_records(&self.topic, &self.next, timeout).and_then(|any| if any { self.read() } else { Ok(()) }) {
+            match self
+                .engine
+                .wait_records(&self.topic, &self.next, timeout)
+                .and_then(|any| if any { self.read() } else { Ok(()) })
+            {
                 Ok(()) => {}
                 Err(error) => return NextRows::Failed(error),
             }

@@ -80,7 +80,11 @@ pub fn rows(query: &Query, ctx: &AnalysisContext<'_>, config: &Config, engine: &
 }
 
 /// The SELECT and its only source; refuses what a pull query may not have.
-fn shape<'q>(query: &'q Query, ctx: &AnalysisContext<'_>, config: &Config) -> Result<(&'q Select, Arc<Source>), Diagnostic> {
+fn shape<'q>(
+    query: &'q Query,
+    ctx: &AnalysisContext<'_>,
+    config: &Config,
+) -> Result<(&'q Select, Arc<Source>), Diagnostic> {
     if !config.bool("ksql.pull.queries.enable") {
         return Err(Diagnostic::user("Pull queries are disabled: ksql.pull.queries.enable is false").at(query.span()));
     }
@@ -111,7 +115,10 @@ fn shape<'q>(query: &'q Query, ctx: &AnalysisContext<'_>, config: &Config) -> Re
         return Err(refuse("DISTINCT", distinct.0));
     }
     if let Some(limit) = query.limit.filter(|_| !config.bool("ksql.query.pull.limit.clause.enabled")) {
-        return Err(Diagnostic::user("LIMIT clause in pull queries is disabled: ksql.query.pull.limit.clause.enabled is false").at(limit.loc.0));
+        return Err(Diagnostic::user(
+            "LIMIT clause in pull queries is disabled: ksql.query.pull.limit.clause.enabled is false",
+        )
+        .at(limit.loc.0));
     }
     let (_, source) = source_of(&select.from, ctx.catalog)?;
     Ok((select, source))
@@ -140,7 +147,12 @@ struct Bound {
     windowed: bool,
 }
 
-fn bind(select: &Select, source: &Arc<Source>, ctx: &AnalysisContext<'_>, config: &Config) -> Result<Bound, Diagnostic> {
+fn bind(
+    select: &Select,
+    source: &Arc<Source>,
+    ctx: &AnalysisContext<'_>,
+    config: &Config,
+) -> Result<Bound, Diagnostic> {
     writer(source, ctx).map_err(|e| e.at(select.from.span()))?;
     let (alias, _) = source_of(&select.from, ctx.catalog)?;
     let options = ScanOptions { earliest: None, default_earliest: true, qualified: false };
@@ -169,23 +181,40 @@ fn bind(select: &Select, source: &Arc<Source>, ctx: &AnalysisContext<'_>, config
         return Err(Diagnostic::user("Table scans are disabled (ksql.query.pull.table.scan.enabled is false): the WHERE clause must fix all key columns")
             .at(select.filter.as_ref().map_or(select.loc.0, Expr::span)));
     }
-    let exprs = selected.iter().map(|c| CompiledExpr::new(&c.expr, &input)).collect::<Result<Vec<_>, _>>().map_err(internal)?;
-    let fields = selected.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.ty.to_arrow(), true)).collect::<Vec<_>>();
+    let exprs =
+        selected.iter().map(|c| CompiledExpr::new(&c.expr, &input)).collect::<Result<Vec<_>, _>>().map_err(internal)?;
+    let fields =
+        selected.iter().map(|c| arrow::datatypes::Field::new(&c.name, c.ty.to_arrow(), true)).collect::<Vec<_>>();
     let is_key = |c: &Selected| relation.columns.iter().any(|r| r.role == RelRole::Key && r.expr() == c.expr);
-    let columns = selected.iter().map(|c| ResultColumn { name: c.name.clone(), ty: c.ty.clone(), is_key: is_key(c) }).collect();
-    Ok(Bound { lookup, columns, input, filter, exprs, output: Arc::new(arrow::datatypes::Schema::new(fields)), windowed: source.window.is_some() })
+    let columns =
+        selected.iter().map(|c| ResultColumn { name: c.name.clone(), ty: c.ty.clone(), is_key: is_key(c) }).collect();
+    Ok(Bound {
+        lookup,
+        columns,
+        input,
+        filter,
+        exprs,
+        output: Arc::new(arrow::datatypes::Schema::new(fields)),
+        windowed: source.window.is_some(),
+    })
 }
 
 fn check_list(select: &Select, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
     let stars = select.items.iter().filter(|i| matches!(i, SelectItem::Star(_) | SelectItem::SourceStar(_))).count();
     if stars > 0 && select.items.len() > 1 {
-        return Err(Diagnostic::user("Pull queries only support wildcards in the projection if they are the only expression").at(select.loc.0));
+        return Err(Diagnostic::user(
+            "Pull queries only support wildcards in the projection if they are the only expression",
+        )
+        .at(select.loc.0));
     }
     for item in &select.items {
         if let SelectItem::Expr { expr, .. } = item {
             if let Some(call) = crate::analyzer::aggregate::first_call(expr, ctx.registry) {
-                return Err(Diagnostic::user(format!("Pull queries don't support GROUP BY clauses, so neither the aggregate function {}", crate::analyzer::sql_text(call)))
-                    .at(call.span()));
+                return Err(Diagnostic::user(format!(
+                    "Pull queries don't support GROUP BY clauses, so neither the aggregate function {}",
+                    crate::analyzer::sql_text(call)
+                ))
+                .at(call.span()));
             }
         }
     }
@@ -197,7 +226,9 @@ fn check_condition(expr: &Expr) -> Result<(), Diagnostic> {
     match &expr.kind {
         ExprKind::And(list) | ExprKind::Or(list) => list.iter().try_for_each(check_condition),
         ExprKind::Unary { op: crate::sql::ast::UnaryOp::Not, operand } => match &operand.kind {
-            ExprKind::And(_) | ExprKind::Or(_) | ExprKind::In { .. } | ExprKind::Between { .. } => check_condition(operand),
+            ExprKind::And(_) | ExprKind::Or(_) | ExprKind::In { .. } | ExprKind::Between { .. } => {
+                check_condition(operand)
+            }
             _ => Err(not_in_where(expr)),
         },
         ExprKind::Binary { op, .. } if op.is_comparison() => Ok(()),
@@ -208,15 +239,24 @@ fn check_condition(expr: &Expr) -> Result<(), Diagnostic> {
 }
 
 fn not_in_where(expr: &Expr) -> Diagnostic {
-    Diagnostic::user(format!("Unsupported expression in WHERE clause: {}. A pull query compares columns with constants", crate::analyzer::sql_text(expr)))
-        .at(expr.span())
-        .help("SET 'riverrun.dialect' = 'extended' to use any condition")
+    Diagnostic::user(format!(
+        "Unsupported expression in WHERE clause: {}. A pull query compares columns with constants",
+        crate::analyzer::sql_text(expr)
+    ))
+    .at(expr.span())
+    .help("SET 'riverrun.dialect' = 'extended' to use any condition")
 }
 
 /// The keys that a condition fixes: every row that meets it has one of them.
-fn lookup(condition: &Expr, relation: &Relation, source: &Source, ctx: &AnalysisContext<'_>) -> Result<Lookup, Diagnostic> {
+fn lookup(
+    condition: &Expr,
+    relation: &Relation,
+    source: &Source,
+    ctx: &AnalysisContext<'_>,
+) -> Result<Lookup, Diagnostic> {
     let keys = source.schema.keys();
-    let per_column = keys.iter().map(|c| fixed(condition, c.name.as_str(), relation)).collect::<Option<Vec<Vec<&Expr>>>>();
+    let per_column =
+        keys.iter().map(|c| fixed(condition, c.name.as_str(), relation)).collect::<Option<Vec<Vec<&Expr>>>>();
     let Some(per_column) = per_column else { return Ok(Lookup::All) };
     // Several columns fixed to several values each would be their product; only single values of further columns are looked up.
     if per_column.len() > 1 && per_column.iter().any(|v| v.len() != 1) {
@@ -228,7 +268,11 @@ fn lookup(condition: &Expr, relation: &Relation, source: &Source, ctx: &Analysis
         for value in values {
             let scalar = bind_constant(value, &column.ty, column.name.as_str(), ctx.registry, &|_| None)?;
             if scalar.is_null() {
-                return Err(Diagnostic::user(format!("Primary key columns can not be NULL: ({})", crate::analyzer::sql_text(condition))).at(value.span()));
+                return Err(Diagnostic::user(format!(
+                    "Primary key columns can not be NULL: ({})",
+                    crate::analyzer::sql_text(condition)
+                ))
+                .at(value.span()));
             }
             if !scalars.contains(&scalar) {
                 scalars.push(scalar);
@@ -253,9 +297,15 @@ fn fixed<'e>(condition: &'e Expr, column: &str, relation: &Relation) -> Option<V
         !columns
     };
     match &condition.kind {
-        ExprKind::Binary { op: BinaryOp::Eq, left, right } if is_column(left).is_some() && constant(right) => Some(vec![right]),
-        ExprKind::Binary { op: BinaryOp::Eq, left, right } if is_column(right).is_some() && constant(left) => Some(vec![left]),
-        ExprKind::In { operand, list, negated: false } if is_column(operand).is_some() && list.iter().all(constant) => Some(list.iter().collect()),
+        ExprKind::Binary { op: BinaryOp::Eq, left, right } if is_column(left).is_some() && constant(right) => {
+            Some(vec![right])
+        }
+        ExprKind::Binary { op: BinaryOp::Eq, left, right } if is_column(right).is_some() && constant(left) => {
+            Some(vec![left])
+        }
+        ExprKind::In { operand, list, negated: false } if is_column(operand).is_some() && list.iter().all(constant) => {
+            Some(list.iter().collect())
+        }
         ExprKind::And(list) => list.iter().find_map(|e| fixed(e, column, relation)),
         ExprKind::Or(list) => {
             let each = list.iter().map(|e| fixed(e, column, relation)).collect::<Option<Vec<_>>>()?;
@@ -276,14 +326,20 @@ impl Bound {
         columns.push(Arc::new(Int64Array::new(rows.meta.rowtime.clone(), None)));
         let mut batch = record_batch(&self.input, columns, rows.len()).map_err(internal)?;
         if let Some(present) = &rows.present {
-            batch = filter_record_batch(&batch, &arrow::array::BooleanArray::new(present.clone(), None)).map_err(internal)?;
+            batch = filter_record_batch(&batch, &arrow::array::BooleanArray::new(present.clone(), None))
+                .map_err(internal)?;
         }
         let mut report = |_: usize, reason: &str| tracing::debug!("pull query: {reason}");
         if let Some(filter) = &self.filter {
             let mask = filter.matches(&batch, None, &mut report).map_err(internal)?;
             batch = filter_record_batch(&batch, &arrow::array::BooleanArray::new(mask, None)).map_err(internal)?;
         }
-        let columns = self.exprs.iter().map(|e| e.evaluate(&batch, None, &mut report)).collect::<Result<Vec<_>, _>>().map_err(internal)?;
+        let columns = self
+            .exprs
+            .iter()
+            .map(|e| e.evaluate(&batch, None, &mut report))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(internal)?;
         record_batch(&self.output, columns, batch.num_rows()).map_err(internal)
     }
 }
@@ -318,23 +374,37 @@ fn stream_query(query: &Query, ctx: &AnalysisContext<'_>) -> Result<crate::analy
     let mut refused = None;
     let mut visit = |e: &Expr| {
         e.walk(&mut |n| {
-            if let Some(c) = n.as_column().filter(|c| [pseudo::ROWPARTITION, pseudo::ROWOFFSET].contains(&c.name.as_str())) {
+            if let Some(c) =
+                n.as_column().filter(|c| [pseudo::ROWPARTITION, pseudo::ROWOFFSET].contains(&c.name.as_str()))
+            {
                 refused = Some((c.name.as_str().to_owned(), n.span()));
             }
         });
     };
     if let Some(select) = query.as_select() {
         select.filter.iter().for_each(&mut visit);
-        select.items.iter().for_each(|i| if let SelectItem::Expr { expr, .. } = i { visit(expr) });
+        select.items.iter().for_each(|i| {
+            if let SelectItem::Expr { expr, .. } = i {
+                visit(expr)
+            }
+        });
     }
     if let Some((name, span)) = refused {
-        return Err(Diagnostic::user(format!("Pull queries don't support the pseudo column {name}")).at(span).help("use EMIT CHANGES"));
+        return Err(Diagnostic::user(format!("Pull queries don't support the pseudo column {name}"))
+            .at(span)
+            .help("use EMIT CHANGES"));
     }
     crate::analyzer::query::analyze(query, ListOf::Transient, "the query", &ctx)
 }
 
 /// Reads a stream from its beginning to where it ends now.
-fn stream_rows(query: &Query, source: &Source, ctx: &AnalysisContext<'_>, config: &Config, engine: &Engine) -> Result<Rows, Diagnostic> {
+fn stream_rows(
+    query: &Query,
+    source: &Source,
+    ctx: &AnalysisContext<'_>,
+    config: &Config,
+    engine: &Engine,
+) -> Result<Rows, Diagnostic> {
     if !config.bool("ksql.query.pull.stream.enabled") {
         return Err(Diagnostic::user("Pull queries on streams are disabled: ksql.query.pull.stream.enabled is false"));
     }

@@ -15,10 +15,10 @@ use arrow::datatypes::SchemaRef;
 
 use super::outcome::{NextRows, ResultColumn, RowSource, Rows, RowsKind};
 use super::{Engine, settings};
+use crate::analyzer::AnalysisContext;
 use crate::analyzer::query::{BoundQuery, analyze};
 use crate::analyzer::relation::internal;
 use crate::analyzer::select::ListOf;
-use crate::analyzer::AnalysisContext;
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp};
@@ -59,7 +59,10 @@ pub fn check(query: &Query, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic>
 pub fn rows(query: &Query, ctx: &AnalysisContext<'_>, config: &Config, engine: &Engine) -> Result<Rows, Diagnostic> {
     let limit = config.limit("ksql.max.push.queries").unwrap_or(usize::MAX);
     if engine.inner.transient.lock().running.len() >= limit {
-        return Err(Diagnostic::user(format!("Maximum number of push queries exceeded: ksql.max.push.queries = {limit}")).help("end one of them first"));
+        return Err(Diagnostic::user(format!(
+            "Maximum number of push queries exceeded: ksql.max.push.queries = {limit}"
+        ))
+        .help("end one of them first"));
     }
     let bound = analyze(query, ListOf::Transient, "the query", ctx)?;
     start(bound, query.to_string(), RowsKind::Push, None, config, engine)
@@ -82,7 +85,8 @@ pub fn start(
     let id = QueryId::new(format!("transient_{source}_{}{number}", engine.now_ms()));
     let schema = bound.plan.schema().inner().clone();
     let shape = Shape { key_count: 0, is_table: bound.is_table, window: bound.window };
-    let plan = StreamNode::plan(StreamOp::Client, vec![bound.plan.clone()], schema.as_ref().clone(), shape).map_err(internal)?;
+    let plan = StreamNode::plan(StreamOp::Client, vec![bound.plan.clone()], schema.as_ref().clone(), shape)
+        .map_err(internal)?;
     let group = format!("_confluent-ksql-{}{id}", engine.service_id());
     let topology = lower(&plan, &Lowering { group: group.clone(), materialize: false }).map_err(internal)?;
     let queue = ClientQueue::new(CLIENT_QUEUE_ROWS.max(1024));
@@ -118,7 +122,9 @@ pub fn start(
 /// Columns of a result, as a header shows them.
 pub fn result_columns(bound: &BoundQuery) -> Vec<ResultColumn> {
     let columns = bound.schema.columns().iter();
-    columns.map(|c| ResultColumn { name: c.name.to_string(), ty: c.ty.clone(), is_key: c.role == ColumnRole::Key }).collect()
+    columns
+        .map(|c| ResultColumn { name: c.name.to_string(), ty: c.ty.clone(), is_key: c.role == ColumnRole::Key })
+        .collect()
 }
 
 struct PushRows {
@@ -150,7 +156,9 @@ impl PushRows {
 
 /// The columns of rows with NULLs where a row is absent, but for key columns.
 fn shown(rows: &ChangeBatch, keys: &[usize]) -> Result<Vec<ArrayRef>, arrow::error::ArrowError> {
-    let Some(present) = rows.present.as_ref().filter(|p| p.count_set_bits() < p.len()) else { return Ok(rows.columns.clone()) };
+    let Some(present) = rows.present.as_ref().filter(|p| p.count_set_bits() < p.len()) else {
+        return Ok(rows.columns.clone());
+    };
     let mask = arrow::array::BooleanArray::new(present.clone(), None);
     let column = |(i, c): (usize, &ArrayRef)| {
         if keys.contains(&i) { Ok(c.clone()) } else { zip(&mask, c, &new_null_array(c.data_type(), c.len())) }
@@ -171,7 +179,9 @@ impl RowSource for PushRows {
             ClientNext::Idle => NextRows::Idle,
             ClientNext::End(ClientEnd::Failed(error)) => NextRows::Failed(error),
             ClientNext::End(ClientEnd::Complete) => NextRows::Done(Some("Query Completed".into())),
-            ClientNext::End(ClientEnd::Stopped) => NextRows::Done((self.kind == RowsKind::PullStream).then(|| "Query Completed".into())),
+            ClientNext::End(ClientEnd::Stopped) => {
+                NextRows::Done((self.kind == RowsKind::PullStream).then(|| "Query Completed".into()))
+            }
         }
     }
 
@@ -195,4 +205,3 @@ impl Drop for PushRows {
         self.engine.inner.transient.lock().running.remove(&self.id);
     }
 }
-

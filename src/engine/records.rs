@@ -169,10 +169,15 @@ impl Engine {
     ///
     /// # Errors
     /// A target that cannot be inserted into.
-    pub fn insert_json(&self, target: &str, rows: Vec<Map<String, Value>>) -> Result<Vec<Result<(), Diagnostic>>, Diagnostic> {
+    pub fn insert_json(
+        &self,
+        target: &str,
+        rows: Vec<Map<String, Value>>,
+    ) -> Result<Vec<Result<(), Diagnostic>>, Diagnostic> {
         let catalog = self.catalog();
         let source = catalog.source(target).or_else(|| catalog.source(&identifier(target))).ok_or_else(|| {
-            Diagnostic::user(format!("Cannot insert values into an unknown stream/table: {target}")).help("SHOW STREAMS and SHOW TABLES list what there is")
+            Diagnostic::user(format!("Cannot insert values into an unknown stream/table: {target}"))
+                .help("SHOW STREAMS and SHOW TABLES list what there is")
         })?;
         insert::check_target(source, Span::default())?;
         json_rows::insert(source, rows, self.log())
@@ -189,7 +194,8 @@ pub(super) fn identifier(text: &str) -> String {
 }
 
 fn unknown(topic: &str) -> Diagnostic {
-    Diagnostic::user(format!("topic '{topic}' does not exist")).help("SHOW TOPICS lists what there is; a CREATE STREAM with PARTITIONS makes one")
+    Diagnostic::user(format!("topic '{topic}' does not exist"))
+        .help("SHOW TOPICS lists what there is; a CREATE STREAM with PARTITIONS makes one")
 }
 
 fn append_of(to: TopicPartition, rows: &[&RawRecord]) -> Append {
@@ -230,5 +236,7 @@ pub fn headers_at(array: &ArrayRef, row: usize) -> Headers {
     let entries = list.value(row);
     let entries = entries.as_struct();
     let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_binary::<i32>());
-    (0..entries.len()).map(|i| (keys.value(i).to_owned(), (!values.is_null(i)).then(|| values.value(i).to_vec()))).collect()
+    (0..entries.len())
+        .map(|i| (keys.value(i).to_owned(), (!values.is_null(i)).then(|| values.value(i).to_vec())))
+        .collect()
 }

@@ -65,16 +65,22 @@ impl Session {
     /// # Errors
     /// What is wrong with which statement, and what was done before it.
     pub fn execute(&mut self, text: &str) -> Result<Vec<Outcome>, ScriptError> {
-        let fail = |statement: Option<String>, diagnostic: Diagnostic| ScriptError { done: vec![], statement, diagnostic };
+        let fail =
+            |statement: Option<String>, diagnostic: Diagnostic| ScriptError { done: vec![], statement, diagnostic };
         let limit = self.engine.config().size("statement.max.bytes");
         let raw = sql::split(text).map_err(|e| fail(None, e))?;
         if let Some(long) = raw.iter().find(|s| limit > 0 && s.text.len() > limit) {
-            let error = Diagnostic::user(format!("a statement of {} bytes exceeds statement.max.bytes = {limit}", long.text.len()));
+            let error = Diagnostic::user(format!(
+                "a statement of {} bytes exceeds statement.max.bytes = {limit}",
+                long.text.len()
+            ));
             return Err(fail(None, error));
         }
         let statements: Vec<(String, bool)> = raw.iter().map(|s| (s.text.to_owned(), s.terminated)).collect();
         if let Some((last, _)) = statements.iter().find(|(_, terminated)| !terminated) {
-            let error = sql::parse_script(last).err().unwrap_or_else(|| Diagnostic::user("the statement does not end with ';'"));
+            let error = sql::parse_script(last)
+                .err()
+                .unwrap_or_else(|| Diagnostic::user("the statement does not end with ';'"));
             return Err(fail(Some(last.clone()), error.with_text(last)));
         }
         self.dry_run(&statements)?;
@@ -83,7 +89,11 @@ impl Session {
             match self.execute_one(text) {
                 Ok(outcome) => done.push(outcome),
                 Err((statement, diagnostic)) => {
-                    return Err(ScriptError { done, diagnostic: diagnostic.with_text(&statement), statement: Some(statement) });
+                    return Err(ScriptError {
+                        done,
+                        diagnostic: diagnostic.with_text(&statement),
+                        statement: Some(statement),
+                    });
                 }
             }
         }
@@ -126,7 +136,11 @@ impl Session {
                 self.check(&statement, &filled, &mut dry)
             });
             if let Err(diagnostic) = result {
-                return Err(ScriptError { done: vec![], diagnostic: diagnostic.with_text(&filled), statement: Some(filled) });
+                return Err(ScriptError {
+                    done: vec![],
+                    diagnostic: diagnostic.with_text(&filled),
+                    statement: Some(filled),
+                });
             }
         }
         Ok(())
@@ -153,7 +167,8 @@ impl Session {
             }
             Statement::InsertValues(insert) => {
                 let ctx = AnalysisContext { catalog: &dry.catalog, registry, settings: &settings };
-                let source = dry.catalog.expect_source(insert.target.as_str()).map_err(|e| e.at(insert.target.span()))?;
+                let source =
+                    dry.catalog.expect_source(insert.target.as_str()).map_err(|e| e.at(insert.target.span()))?;
                 insert::rows(insert, source, &ctx)?;
             }
             Statement::Query(query) => {
@@ -226,7 +241,9 @@ impl Session {
             Statement::InsertValues(insert) => self.insert(insert)?,
             Statement::Query(query) => OutcomeKind::Rows(Box::new(self.rows(query)?)),
             Statement::Print(print) => OutcomeKind::Rows(Box::new(print::rows(print, &self.engine)?)),
-            Statement::CopyFrom(_) | Statement::CopyTo(_) | Statement::RunScript { .. } => self.client_task(statement)?,
+            Statement::CopyFrom(_) | Statement::CopyTo(_) | Statement::RunScript { .. } => {
+                self.client_task(statement)?
+            }
             other => OutcomeKind::Description(show::describe(other, self)?),
         };
         Ok((kind, vec![]))
@@ -244,7 +261,9 @@ impl Session {
     fn insert(&self, statement: &crate::sql::ast::InsertValues) -> Result<OutcomeKind, Diagnostic> {
         let config = self.config()?;
         if !config.bool("ksql.insert.into.values.enabled") {
-            return Err(Diagnostic::user("The server has disabled INSERT INTO ... VALUES functionality (ksql.insert.into.values.enabled is false)"));
+            return Err(Diagnostic::user(
+                "The server has disabled INSERT INTO ... VALUES functionality (ksql.insert.into.values.enabled is false)",
+            ));
         }
         let settings = settings::analysis(&config)?;
         let catalog = self.engine.catalog();
@@ -305,9 +324,17 @@ fn copy_format(properties: &[crate::sql::ast::Property]) -> Result<String, Diagn
     for property in properties {
         let name = property.name.as_str().to_uppercase();
         match (&*name, &property.value) {
-            ("FORMAT", Literal::String(text)) if ["JSON", "DELIMITED"].contains(&&*text.to_uppercase()) => format = text.to_uppercase(),
-            ("FORMAT", _) => return Err(Diagnostic::user("FORMAT of COPY must be 'JSON' or 'DELIMITED'").at(property.value_loc.0)),
-            _ => return Err(Diagnostic::user(format!("COPY has no property {name}")).at(property.name.span()).help("it has FORMAT")),
+            ("FORMAT", Literal::String(text)) if ["JSON", "DELIMITED"].contains(&&*text.to_uppercase()) => {
+                format = text.to_uppercase()
+            }
+            ("FORMAT", _) => {
+                return Err(Diagnostic::user("FORMAT of COPY must be 'JSON' or 'DELIMITED'").at(property.value_loc.0));
+            }
+            _ => {
+                return Err(Diagnostic::user(format!("COPY has no property {name}"))
+                    .at(property.name.span())
+                    .help("it has FORMAT"));
+            }
         }
     }
     Ok(format)

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::outcome::{
-    Description, FunctionDescription, FunctionLine, FunctionParameter, FunctionVariation, OffsetLine, PropertyLine, QueryDescription,
-    QueryLine, SourceDescription, SourceLine, TopicLine,
+    Description, FunctionDescription, FunctionLine, FunctionParameter, FunctionVariation, OffsetLine, PropertyLine,
+    QueryDescription, QueryLine, SourceDescription, SourceLine, TopicLine,
 };
 use super::{Engine, Session, effect, settings};
 use crate::analyzer::AnalysisContext;
@@ -34,28 +34,41 @@ pub fn describe(statement: &Statement, session: &Session) -> Result<Description,
             let source = catalog.source(name.as_str()).ok_or_else(|| not_found(name, &catalog))?;
             Ok(Description::Source(Box::new(source_description(source, *extended, engine)?)))
         }
-        Statement::Describe(Describe::All { kind, extended }) => sources(crate::analyzer::source::kind_of(*kind), *extended, engine),
+        Statement::Describe(Describe::All { kind, extended }) => {
+            sources(crate::analyzer::source::kind_of(*kind), *extended, engine)
+        }
         Statement::Describe(Describe::Function(name)) => function(name, engine),
         Statement::Describe(Describe::Connector(name)) => Err(no_connect(name.span())),
         Statement::CreateConnector(c) => Err(no_connect(c.name.span())),
         Statement::DropConnector { name, .. } => Err(no_connect(name.span())),
         Statement::Explain(target) => explain(target, session),
         Statement::AssertTopic(assert) => assert_topic(assert, engine),
-        Statement::AssertSchema(_) => Err(Diagnostic::user("KSQL is not configured to use a schema registry. To enable it, please set ksql.schema.registry.url")),
-        Statement::AlterSystem { name, .. } => Err(Diagnostic::user(format!("Cannot alter system property '{}': properties of a running server do not change", name.as_str()))
-            .at(name.span())
-            .help("use SET for this session, or start the server with --set")),
-        Statement::AssertValues(_) | Statement::AssertSource(_) => Err(Diagnostic::user("ASSERT VALUES, ASSERT STREAM and ASSERT TABLE are for test files").help("run the file with riverrun test")),
+        Statement::AssertSchema(_) => Err(Diagnostic::user(
+            "KSQL is not configured to use a schema registry. To enable it, please set ksql.schema.registry.url",
+        )),
+        Statement::AlterSystem { name, .. } => Err(Diagnostic::user(format!(
+            "Cannot alter system property '{}': properties of a running server do not change",
+            name.as_str()
+        ))
+        .at(name.span())
+        .help("use SET for this session, or start the server with --set")),
+        Statement::AssertValues(_) | Statement::AssertSource(_) => {
+            Err(Diagnostic::user("ASSERT VALUES, ASSERT STREAM and ASSERT TABLE are for test files")
+                .help("run the file with riverrun test"))
+        }
         other => Err(Diagnostic::user(format!("the statement cannot be executed here: {other}"))),
     }
 }
 
 fn no_connect(span: crate::diagnostic::Span) -> Diagnostic {
-    Diagnostic::user("Kafka Connect is not configured, so there are no connectors").at(span).help("load files with COPY, or run Kafka Connect beside riverrun")
+    Diagnostic::user("Kafka Connect is not configured, so there are no connectors")
+        .at(span)
+        .help("load files with COPY, or run Kafka Connect beside riverrun")
 }
 
 fn not_found(name: &Ident, catalog: &Catalog) -> Diagnostic {
-    let error = Diagnostic::user(format!("Could not find STREAM/TABLE '{}' in the Metastore", name.as_str())).at(name.span());
+    let error =
+        Diagnostic::user(format!("Could not find STREAM/TABLE '{}' in the Metastore", name.as_str())).at(name.span());
     match crate::diagnostic::suggest(name.as_str(), catalog.sources().map(|s| s.name.as_str())) {
         Some(near) => error.help(format!("did you mean {near}?")),
         None => error.help("SHOW STREAMS and SHOW TABLES list what there is"),
@@ -75,7 +88,11 @@ fn list(show: Show, session: &Session) -> Result<Description, Diagnostic> {
         }
         Show::Functions => {
             let registry = engine.registry();
-            let line = |(name, category): (&str, &str)| FunctionLine { name: name.into(), kind: registry.kind_word(name).into(), category: category.into() };
+            let line = |(name, category): (&str, &str)| FunctionLine {
+                name: name.into(),
+                kind: registry.kind_word(name).into(),
+                category: category.into(),
+            };
             Description::Functions(registry.list().into_iter().map(line).collect())
         }
         Show::Connectors(_) | Show::ConnectorPlugins => Description::Connectors(vec![]),
@@ -147,7 +164,9 @@ fn source_description(source: &Arc<Source>, extended: bool, engine: &Engine) -> 
         for query in &writes {
             if let Some(status) = engine.runtime().status(&query.id) {
                 consumed += status.rows_in;
-                description.statistics.push_str(&format!("{}: consumed {} produced {} ", query.id, status.rows_in, status.rows_out));
+                description
+                    .statistics
+                    .push_str(&format!("{}: consumed {} produced {} ", query.id, status.rows_in, status.rows_out));
                 description.error_stats.extend(status.errors.iter().map(|e| format!("{}: {} ", query.id, e.message)));
             }
             description.offsets.push(offsets(query, engine)?);
@@ -165,7 +184,8 @@ fn offsets(query: &PersistentQuery, engine: &Engine) -> Result<(String, Vec<(Str
     let mut by_topic: BTreeMap<String, Vec<OffsetLine>> = BTreeMap::new();
     for (at, position) in engine.log().positions(&Owner::new(&group))? {
         let Ok(bounds) = engine.log().bounds(&at) else { continue };
-        let line = OffsetLine { partition: at.partition, start: bounds.start, end: bounds.end, consumed: position.offset };
+        let line =
+            OffsetLine { partition: at.partition, start: bounds.start, end: bounds.end, consumed: position.offset };
         by_topic.entry(at.topic.to_string()).or_default().push(line);
     }
     Ok((group, by_topic.into_iter().collect()))
@@ -175,7 +195,9 @@ fn queries(extended: bool, engine: &Engine) -> Result<Description, Diagnostic> {
     let catalog = engine.catalog();
     let shown = || catalog.queries().filter(|q| q.kind != QueryKind::SourceTable);
     if extended {
-        return Ok(Description::QueryDescriptions(shown().map(|q| query_description(q, engine)).collect::<Result<_, _>>()?));
+        return Ok(Description::QueryDescriptions(
+            shown().map(|q| query_description(q, engine)).collect::<Result<_, _>>()?,
+        ));
     }
     let mut lines: Vec<_> = shown().map(|q| query_line(q, engine)).collect();
     let transient = engine.inner.transient.lock();
@@ -196,7 +218,10 @@ fn query_description(query: &PersistentQuery, engine: &Engine) -> Result<QueryDe
     let start = plans.get(&query.id);
     let status = engine.runtime().status(&query.id);
     let sink = catalog.source(query.sink.as_str());
-    let errors = status.iter().flat_map(|s| &s.errors).map(|e| (e.at_ms, format!("{:?}", e.class).to_uppercase(), e.message.clone()));
+    let errors = status
+        .iter()
+        .flat_map(|s| &s.errors)
+        .map(|e| (e.at_ms, format!("{:?}", e.class).to_uppercase(), e.message.clone()));
     Ok(QueryDescription {
         line: query_line(query, engine),
         schema: sink.map_or_else(LogicalSchema::default, |s| s.schema.clone()),
@@ -217,7 +242,11 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
     let statement = match target {
         ExplainTarget::Query(id) => {
             let query = catalog.query(id.as_str()).ok_or_else(|| {
-                Diagnostic::user(format!("Query with id:{} does not exist, use SHOW QUERIES to view the full set of queries.", id.as_str())).at(id.span())
+                Diagnostic::user(format!(
+                    "Query with id:{} does not exist, use SHOW QUERIES to view the full set of queries.",
+                    id.as_str()
+                ))
+                .at(id.span())
             })?;
             return Ok(Description::Query(Box::new(query_description(query, engine)?)));
         }
@@ -227,10 +256,14 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
     let settings = settings::analysis(&config)?;
     let ctx = AnalysisContext { catalog: &catalog, registry: engine.registry(), settings: &settings };
     let text = statement.to_string();
-    let no_query = || Diagnostic::user("The provided statement does not run a ksql query").help("EXPLAIN takes a query id, a SELECT, a CREATE … AS SELECT or an INSERT INTO … SELECT");
+    let no_query = || {
+        Diagnostic::user("The provided statement does not run a ksql query")
+            .help("EXPLAIN takes a query id, a SELECT, a CREATE … AS SELECT or an INSERT INTO … SELECT")
+    };
     let (plan, schema, reads, sink, materialize) = match statement.as_ref() {
         Statement::Query(query) => {
-            let bound = crate::analyzer::query::analyze(query, crate::analyzer::select::ListOf::Transient, "the query", &ctx)?;
+            let bound =
+                crate::analyzer::query::analyze(query, crate::analyzer::select::ListOf::Transient, "the query", &ctx)?;
             (bound.plan, bound.schema, bound.reads, None, false)
         }
         Statement::CreateAs(create) => {
@@ -276,7 +309,8 @@ fn topics(all: bool, extended: bool, engine: &Engine) -> Result<Description, Dia
     let mut groups: BTreeMap<TopicName, usize> = BTreeMap::new();
     if extended {
         for owner in engine.log().owners()? {
-            let mut seen: Vec<TopicName> = engine.log().positions(&owner)?.into_keys().map(|at: TopicPartition| at.topic).collect();
+            let mut seen: Vec<TopicName> =
+                engine.log().positions(&owner)?.into_keys().map(|at: TopicPartition| at.topic).collect();
             seen.dedup();
             for topic in seen {
                 *groups.entry(topic).or_default() += 1;
@@ -285,7 +319,12 @@ fn topics(all: bool, extended: bool, engine: &Engine) -> Result<Description, Dia
     }
     let line = |spec: crate::topic::TopicSpec| {
         let n = groups.get(&spec.name).copied().unwrap_or(0);
-        TopicLine { name: spec.name.to_string(), partitions: spec.partitions, replicas: spec.replicas, consumers: (n, n) }
+        TopicLine {
+            name: spec.name.to_string(),
+            partitions: spec.partitions,
+            replicas: spec.replicas,
+            consumers: (n, n),
+        }
     };
     let topics = engine.log().topics()?.into_iter().filter(|t| all || !is_hidden(&t.name)).map(line).collect();
     Ok(Description::Topics { topics, extended })
@@ -315,7 +354,8 @@ fn properties(session: &Session) -> Description {
 fn function(name: &Ident, engine: &Engine) -> Result<Description, Diagnostic> {
     let registry = engine.registry();
     let doc = registry.describe(name.as_str()).ok_or_else(|| {
-        let error = Diagnostic::user(format!("Can't find any functions with the name '{}'", name.as_str())).at(name.span());
+        let error =
+            Diagnostic::user(format!("Can't find any functions with the name '{}'", name.as_str())).at(name.span());
         match crate::diagnostic::suggest(name.as_str(), registry.list().into_iter().map(|(n, _)| n)) {
             Some(near) => error.help(format!("did you mean {near}?")),
             None => error.help("SHOW FUNCTIONS lists what there is"),
@@ -351,7 +391,13 @@ fn assert_topic(assert: &AssertTopic, engine: &Engine) -> Result<Description, Di
         };
         match (key.as_str(), number) {
             ("PARTITIONS" | "REPLICAS", Some(n)) => wanted.push((key.to_lowercase(), n)),
-            _ => return Err(Diagnostic::user(format!("Cannot assert unknown topic property: {}", property.name.as_str())).at(property.name.span())),
+            _ => {
+                return Err(Diagnostic::user(format!(
+                    "Cannot assert unknown topic property: {}",
+                    property.name.as_str()
+                ))
+                .at(property.name.span()));
+            }
         }
     }
     let default = engine.config().int("ksql.assert.topic.default.timeout.ms").unwrap_or(1000);
@@ -364,10 +410,14 @@ fn assert_topic(assert: &AssertTopic, engine: &Engine) -> Result<Description, Di
             (None, false) => None,
             (Some(spec), true) => wanted.iter().find_map(|(key, n)| {
                 let got = if key == "partitions" { i64::from(spec.partitions) } else { i64::from(spec.replicas) };
-                (got != *n).then(|| format!("Mismatched configuration for topic {name}: For config {key}, expected {n} got {got}"))
+                (got != *n).then(|| {
+                    format!("Mismatched configuration for topic {name}: For config {key}, expected {n} got {got}")
+                })
             }),
         };
-        let Some(failure) = failure else { return Ok(Description::AssertTopic { topic: name.to_string(), exists: assert.exists }) };
+        let Some(failure) = failure else {
+            return Ok(Description::AssertTopic { topic: name.to_string(), exists: assert.exists });
+        };
         if Instant::now() >= deadline {
             return Err(Diagnostic::user(failure).at(assert.topic.span()));
         }

@@ -22,7 +22,9 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 use crate::types::SqlType;
 
 use super::OperatorError;
-use super::groups::{DIRTY, GroupTable, IN_FLIGHT, KNOWN, LIVE, OWING, PINNED, Span, UNWRITTEN, USED, WHOLE_KEY, Windows};
+use super::groups::{
+    DIRTY, GroupTable, IN_FLIGHT, KNOWN, LIVE, OWING, PINNED, Span, UNWRITTEN, USED, WHOLE_KEY, Windows,
+};
 
 /// Bytes that an entry costs in a block beside its key, about.
 const ENTRY_BYTES: usize = 24;
@@ -50,7 +52,8 @@ impl Layout {
     /// If a call is not one that analysis lets pass.
     pub fn new(spec: &AggregateSpec, limits: &FunctionLimits, input: &[DataType]) -> Result<Self, OperatorError> {
         let internal = |reason: String| OperatorError::internal("aggregate", reason);
-        let types = input.iter().map(|ty| SqlType::from_arrow(ty).ok_or_else(|| internal(format!("no SQL type is {ty}"))));
+        let types =
+            input.iter().map(|ty| SqlType::from_arrow(ty).ok_or_else(|| internal(format!("no SQL type is {ty}"))));
         let input_types: Vec<SqlType> = types.collect::<Result<_, _>>()?;
         let keys = KeyCodec::new(&input[..spec.key_count])?;
         let mut layout = Self {

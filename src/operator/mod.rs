@@ -167,7 +167,12 @@ pub trait Operator: Send {
     ///
     /// # Errors
     /// The query must stop.
-    fn process(&mut self, step: Step, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError>;
+    fn process(
+        &mut self,
+        step: Step,
+        ctx: &mut StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<Progress, OperatorError>;
 
     /// Goes on after [`Progress::More`].
     ///

@@ -21,7 +21,9 @@ impl Topology {
         });
         let stores = self.subs.iter().flat_map(|sub| {
             sub.nodes.iter().flat_map(move |node| {
-                stores_of(node).into_iter().map(move |(name, shape)| format!("store {name} x{} ({shape}) format {STATE_FORMAT}", sub.partitions))
+                stores_of(node).into_iter().map(move |(name, shape)| {
+                    format!("store {name} x{} ({shape}) format {STATE_FORMAT}", sub.partitions)
+                })
             })
         });
         topics.chain(stores).collect()
@@ -34,8 +36,10 @@ impl Topology {
             let _ = writeln!(out, "  Sub-topology: {i} ({} partitions)", sub.partitions);
             self.describe_sub(sub, &mut out);
         }
-        let topics: Vec<_> = self.internal_topics.iter().map(|t| format!("{} ({} partitions)", t.name, t.partitions)).collect();
-        let stores: Vec<_> = self.subs.iter().flat_map(|s| &s.nodes).flat_map(stores_of).map(|(name, _)| name).collect();
+        let topics: Vec<_> =
+            self.internal_topics.iter().map(|t| format!("{} ({} partitions)", t.name, t.partitions)).collect();
+        let stores: Vec<_> =
+            self.subs.iter().flat_map(|s| &s.nodes).flat_map(stores_of).map(|(name, _)| name).collect();
         let list = |items: Vec<String>| if items.is_empty() { "none".to_owned() } else { items.join(", ") };
         let _ = writeln!(out, "Internal topics: {}", list(topics));
         let _ = write!(out, "Stores: {}", list(stores));
@@ -56,7 +60,9 @@ impl Topology {
                         columns.join(", ")
                     )
                 }
-                InputSpec::Repartition { topic, .. } => writeln!(out, "    Input {i}: topic {}", self.internal_topics[*topic].name),
+                InputSpec::Repartition { topic, .. } => {
+                    writeln!(out, "    Input {i}: topic {}", self.internal_topics[*topic].name)
+                }
             };
         }
         for (i, node) in sub.nodes.iter().enumerate() {
@@ -82,7 +88,9 @@ impl Topology {
                 format!("FlatMap {}", calls.join(", "))
             }
             OperatorSpec::Upsert { store, .. } => format!("Upsert store {store}"),
-            OperatorSpec::Repartition { topic, .. } => format!("Repartition --> topic {}", self.internal_topics[*topic].name),
+            OperatorSpec::Repartition { topic, .. } => {
+                format!("Repartition --> topic {}", self.internal_topics[*topic].name)
+            }
             OperatorSpec::Aggregate(spec) => {
                 let calls: Vec<_> = spec.calls.iter().map(|c| format!("{}({})", c.function, joined(&c.args))).collect();
                 let window = spec.window.map_or_else(String::new, |w| format!(" WINDOW {w}"));
@@ -92,7 +100,9 @@ impl Topology {
             OperatorSpec::TableTableJoin(join) => {
                 format!("TableTableJoin {} stores {}, {}", join.kind, join.left_store, join.right_store)
             }
-            OperatorSpec::Sink(sink) => format!("Sink --> topic {} ({}/{})", sink.topic, sink.key_format.format, sink.value_format.format),
+            OperatorSpec::Sink(sink) => {
+                format!("Sink --> topic {} ({}/{})", sink.topic, sink.key_format.format, sink.value_format.format)
+            }
             OperatorSpec::Client => "Client".to_owned(),
         }
     }
@@ -114,7 +124,10 @@ fn stores_of(node: &NodeSpec) -> Vec<(String, String)> {
         OperatorSpec::Aggregate(spec) => {
             let window = spec.window.map_or_else(String::new, |w| format!(" {w}"));
             let calls: Vec<_> = spec.calls.iter().map(|c| c.function.to_string()).collect();
-            vec![(spec.store.clone(), format!("{} of {}{window}", keyed(&node.schema, node.key_count), calls.join(", ")))]
+            vec![(
+                spec.store.clone(),
+                format!("{} of {}{window}", keyed(&node.schema, node.key_count), calls.join(", ")),
+            )]
         }
         OperatorSpec::StreamTableJoin(join) => vec![(join.right_store.clone(), sides(join).1)],
         OperatorSpec::TableTableJoin(join) => {

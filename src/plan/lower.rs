@@ -12,8 +12,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StreamNode, StreamOp, arrow_schema_of};
 use super::topology::{
-    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port, SourceInput,
-    SubTopology, TableCall, Topology,
+    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port,
+    SourceInput, SubTopology, TableCall, Topology,
 };
 use crate::format::{self, Format, FormatSpec, Side, Wrapping};
 use crate::types::{Column, ColumnName, SqlType};
@@ -154,12 +154,18 @@ impl Builder<'_> {
         let mut fields: Vec<_> = keep.iter().map(|&i| input.fields()[i].clone()).collect();
         fields.extend(node.schema.fields().iter().skip(node.schema.fields().len() - calls.len()).cloned());
         let (port, keys) = (built.port, built.key_count);
-        built.push(OperatorSpec::FlatMap { calls: calls.to_vec(), keep }, vec![port], Arc::new(Schema::new(fields)), keys);
+        built.push(
+            OperatorSpec::FlatMap { calls: calls.to_vec(), keep },
+            vec![port],
+            Arc::new(Schema::new(fields)),
+            keys,
+        );
         Ok(built)
     }
 
     fn rekey(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
-        let StreamOp::Rekey { keys, key_format, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op else {
+        let StreamOp::Rekey { keys, key_format, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op
+        else {
             return Err("a rekey".into());
         };
         let own: BTreeSet<String> = node.schema.fields().iter().take(keys.len()).map(|f| f.name().clone()).collect();
@@ -193,7 +199,13 @@ impl Builder<'_> {
         let columns: Vec<Column> =
             schema.fields().iter().enumerate().map(|(i, f)| to_column(f, i < keys.len())).collect::<Result<_, _>>()?;
         let key_format = routing_format(key_format, &columns[..keys.len()]);
-        self.internal.push(InternalTopic { name: name.into(), partitions, schema: columns, key_count: keys.len(), key_format });
+        self.internal.push(InternalTopic {
+            name: name.into(),
+            partitions,
+            schema: columns,
+            key_count: keys.len(),
+            key_format,
+        });
         let port = built.port;
         let op = OperatorSpec::Repartition { topic: index, drop_null_keys: *drop_null_keys, drop_absent: *drop_absent };
         built.push(op, vec![port], schema.clone(), keys.len());
@@ -284,7 +296,8 @@ fn scan(node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
     let StreamOp::TopicScan { source, names, from_beginning } = &node.op else { return Err("a scan".into()) };
     let key_count = node.shape.key_count;
     let kept: Vec<usize> = (0..names.len()).filter(|&i| i < key_count || wish.columns.contains(&names[i].1)).collect();
-    let schema: SchemaRef = Arc::new(Schema::new(kept.iter().map(|&i| node.schema.fields()[i].clone()).collect::<Vec<_>>()));
+    let schema: SchemaRef =
+        Arc::new(Schema::new(kept.iter().map(|&i| node.schema.fields()[i].clone()).collect::<Vec<_>>()));
     let input = SourceInput {
         source: source.name.clone(),
         topic: source.topic.clone(),
@@ -299,7 +312,8 @@ fn scan(node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
         key_count,
         from_beginning: *from_beginning,
     };
-    let sub = SubTopology { inputs: vec![InputSpec::Source(input)], nodes: vec![], partitions: source.partitions.max(1) };
+    let sub =
+        SubTopology { inputs: vec![InputSpec::Source(input)], nodes: vec![], partitions: source.partitions.max(1) };
     let mut built = Built { sub, port: Port::Input(0), schema: schema.clone(), key_count, is_table: source.is_table() };
     if source.is_table() && (wish.old || wish.keep) {
         let op = OperatorSpec::Upsert { store: format!("{}-KsqlTopic-Reduce", source.name), emit_old: true };
@@ -312,7 +326,10 @@ fn scan(node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
 fn routing_format(wanted: &FormatSpec, keys: &[Column]) -> FormatSpec {
     let wrapping = if keys.len() == 1 { Wrapping::Bare } else { Wrapping::Wrapped };
     let wanted = wanted.clone().wrapped(wrapping);
-    if wanted.format != Format::None && format::check(&wanted, Side::Key, keys).is_ok() && !wanted.format.uses_registry() {
+    if wanted.format != Format::None
+        && format::check(&wanted, Side::Key, keys).is_ok()
+        && !wanted.format.uses_registry()
+    {
         return wanted;
     }
     FormatSpec::new(Format::Json).wrapped(wrapping)

@@ -6,12 +6,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use super::Output;
 use super::copy;
 use super::interrupt::Interrupt;
 use super::layout::Layout;
 use super::render;
 use super::rows::{Ended, PushEnds, RowPrinter};
-use super::Output;
 use crate::client::Client;
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::engine::{ClientTask, Outcome, OutcomeKind, ScriptError};
@@ -92,7 +92,10 @@ impl Script<'_> {
         let folder = path.parent().map(Path::to_path_buf);
         let mode = ScriptMode { folder, depth: self.mode.depth + 1, ..self.mode.clone() };
         if mode.depth > MAX_DEPTH {
-            return Err(Diagnostic::user(format!("{}: scripts run scripts more than {MAX_DEPTH} deep", path.display())));
+            return Err(Diagnostic::user(format!(
+                "{}: scripts run scripts more than {MAX_DEPTH} deep",
+                path.display()
+            )));
         }
         let before = std::mem::replace(&mut self.mode, mode);
         let result = self.run(&text);
@@ -187,7 +190,8 @@ impl Script<'_> {
 /// A file that cannot be read, or is not text.
 pub fn read_script(path: &Path) -> Result<String, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|error| {
-        Diagnostic::user(format!("Cannot read {}: {error}", path.display())).help("give the path of a file of statements")
+        Diagnostic::user(format!("Cannot read {}: {error}", path.display()))
+            .help("give the path of a file of statements")
     })?;
     let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
     text.ok_or_else(|| {

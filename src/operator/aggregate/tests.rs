@@ -206,7 +206,8 @@ impl Reference {
         let close = time - window.grace_ms - gap;
         if emit_final {
             // a session that this row closes gives its result before the row may reopen it
-            let mut due: Vec<_> = self.groups.iter().filter(|((_, (_, e)), (h, ..))| *e < close && h[0].0 != usize::MAX).collect();
+            let mut due: Vec<_> =
+                self.groups.iter().filter(|((_, (_, e)), (h, ..))| *e < close && h[0].0 != usize::MAX).collect();
             due.sort_by_key(|((key, (start, _)), _)| (*start, *key));
             let due: Vec<_> = due.into_iter().map(|(g, v)| (*g, v.clone())).collect();
             for (group, (held, rowtime, carried)) in due {
@@ -285,7 +286,8 @@ fn batch(rows: &[In], first: usize) -> ChangeBatch {
 fn read(batches: &[ChangeBatch], windowed: bool) -> Vec<Out> {
     let mut out = Vec::new();
     for batch in batches {
-        let cell = |columns: &[ArrayRef], c: usize, i: usize| ScalarValue::try_from_array(&columns[c], i).expect("a cell");
+        let cell =
+            |columns: &[ArrayRef], c: usize, i: usize| ScalarValue::try_from_array(&columns[c], i).expect("a cell");
         let values = 1..batch.columns.len() - if windowed { 2 } else { 0 };
         for i in 0..batch.len() {
             let ScalarValue::Int64(Some(key)) = cell(&batch.columns, 0, i) else { panic!("a key is NULL") };
@@ -411,7 +413,12 @@ struct Plan {
 
 fn plans() -> impl Strategy<Value = Plan> {
     let time = prop_oneof![8 => 0_i64..60, 1 => 0_i64..400];
-    let row = (prop::option::weighted(0.9, 0_i64..3), prop::option::weighted(0.8, -5_i64..5), time, prop::bool::weighted(0.9))
+    let row = (
+        prop::option::weighted(0.9, 0_i64..3),
+        prop::option::weighted(0.8, -5_i64..5),
+        time,
+        prop::bool::weighted(0.9),
+    )
         .prop_map(|(key, value, time, present)| In { key, value, time, present });
     (
         prop::collection::vec(row, 1..50),
@@ -456,8 +463,7 @@ fn check(plan: &Plan, window: Option<WindowSpec>, emit_final: bool) -> Result<()
     let nulls = rig.ctx.losses.iter().filter(|loss| loss.kind == LossKind::NullKey).count();
     prop_assert_eq!(nulls, plan.rows.iter().filter(|row| row.present && row.key.is_none()).count());
     let mut table = rig.table();
-    let want: BTreeMap<_, _> =
-        reference.groups.iter().map(|(g, (h, t, c))| (*g, (*t, row_of(h, *c, false)))).collect();
+    let want: BTreeMap<_, _> = reference.groups.iter().map(|(g, (h, t, c))| (*g, (*t, row_of(h, *c, false)))).collect();
     // removal of what expired may follow later
     let kept = |group: &Group| window.is_none() || want.contains_key(group);
     table.retain(|group, _| kept(group));
@@ -555,14 +561,17 @@ fn check_table(changes: &[Change], plan: &Plan) -> Result<(), TestCaseError> {
     let (mut got, mut want, mut at, mut n) = (Vec::new(), Vec::new(), 0, 0);
     while at < changes.len() {
         let part = &changes[at..(at + plan.cuts[n % plan.cuts.len()]).min(changes.len())];
-        let old: Vec<_> = part.iter().map(|(pk, new)| {
-            let old = rows.get(pk).copied();
-            match new {
-                Some(new) => drop(rows.insert(*pk, *new)),
-                None => drop(rows.remove(pk)),
-            }
-            old
-        }).collect();
+        let old: Vec<_> = part
+            .iter()
+            .map(|(pk, new)| {
+                let old = rows.get(pk).copied();
+                match new {
+                    Some(new) => drop(rows.insert(*pk, *new)),
+                    None => drop(rows.remove(pk)),
+                }
+                old
+            })
+            .collect();
         for (i, ((_, new), old)) in part.iter().zip(&old).enumerate() {
             reference_change(&mut groups, *old, *new, at + i, &mut want);
         }
@@ -645,7 +654,9 @@ fn jumps_of_time_lose_final_results_and_say_so() {
     let reasons: Vec<_> = rig.ctx.losses.iter().map(|loss| loss.reason.as_str()).collect();
     assert_eq!(
         reasons,
-        ["the results of 1 groups in the window from 0 to 20 are lost: stream time jumped to 1000, beyond the retention of 30 ms"]
+        [
+            "the results of 1 groups in the window from 0 to 20 are lost: stream time jumped to 1000, beyond the retention of 30 ms"
+        ]
     );
 }
 
