@@ -17,7 +17,7 @@ use crate::sql::{TestItem, parse_test_script};
 const MAX_SCRIPT_DEPTH: usize = 16;
 
 /// After so many rounds through all queries, rows go in a circle.
-const MAX_ROUNDS: usize = 1000;
+const MAX_ROUNDS: usize = 100;
 
 /// What kind of thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

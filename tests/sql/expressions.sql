@@ -43,7 +43,7 @@ CREATE STREAM o AS
 INSERT INTO n VALUES (1, 'birds');
 INSERT INTO n VALUES (2, NULL);
 ASSERT VALUES o VALUES (1, 'BIRDS', 5, 'ir', true, 'birds!');
-ASSERT VALUES o (id, u, l, s, loud) VALUES (2, NULL, NULL, NULL, NULL);
+ASSERT VALUES o (id, u, l, s, loud) VALUES (2, NULL, NULL, NULL, '!');
 
 --@test: arrays count from one, and from behind
 CREATE STREAM n (id INT KEY, a ARRAY<INT>) WITH (kafka_topic = 'n', value_format = 'JSON');

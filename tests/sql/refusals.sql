@@ -90,3 +90,11 @@ SET 'auto.ofset.reset' = 'earliest';
 CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
 --@expected.message: a test has no place for the rows of a query
 SELECT * FROM s EMIT CHANGES;
+
+--@test: rows that go in a circle
+CREATE STREAM a (id INT KEY, v INT) WITH (kafka_topic = 'a', value_format = 'JSON');
+CREATE STREAM b AS SELECT id, v FROM a;
+INSERT INTO a SELECT id, v FROM b;
+--@expected.error: StreamsException
+--@expected.message: circle
+INSERT INTO a VALUES (1, 1);
