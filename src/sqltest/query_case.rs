@@ -1,7 +1,8 @@
 //! Runs a [`QueryCase`]: statements, then each query over the inputs in the reference's order, then comparisons.
 //!
-//! The subtle thing is who sees what (testing-formats.md §1.4): a query reads the case's inputs in file order, and only after them what other
-//! topics have gathered; a query that was made later sees what earlier ones wrote.
+//! A topic that a query writes, none reads on and the case does not name must be empty. The subtle thing is who sees what
+//! (testing-formats.md §1.4): a query reads the case's inputs in file order, and only after them what other topics have gathered; a query
+//! that was made later sees what earlier ones wrote.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::mode::{Batching, Mode, seed_of};
 use super::post;
 use super::record::{self, Record, Stored};
 use super::world::{Visible, World};
-use crate::catalog::PersistentQuery;
+use crate::catalog::{PersistentQuery, QueryKind};
 use crate::diagnostic::Diagnostic;
 use crate::topic::Offset;
 use crate::topic::partitioner::partition_for;
@@ -192,12 +193,24 @@ fn outputs(case: &QueryCase, world: &World) -> Result<(), Failure> {
     for output in &case.outputs {
         expected.entry(&output.topic).or_default().push(output.to_expected());
     }
+    let results = last_results(world);
+    for topic in &results {
+        expected.entry(topic.as_str()).or_default();
+    }
     for (name, wanted) in expected {
         let partitions = actual(&TopicName::new(name), world)?;
         compare::topic(name, &wanted, &partitions, rules)
             .map_err(|(headline, lines)| Failure::new(headline).with(lines).with(world.losses()))?;
     }
     Ok(())
+}
+
+/// Topics that queries write and none reads: a case that names no record of one expects none.
+fn last_results(world: &World) -> Vec<TopicName> {
+    let queries = world.queries();
+    let read: Vec<TopicName> = queries.iter().flat_map(|query| world.inputs_of(query)).collect();
+    let writers = queries.iter().filter(|query| query.kind != QueryKind::SourceTable);
+    writers.map(|query| query.sink_topic.clone()).filter(|topic| !read.contains(topic)).collect()
 }
 
 /// Records of a topic by partition.
