@@ -84,11 +84,7 @@ impl Place {
     }
 
     /// The client of this place. `properties` are set: for an engine of our own as the server's, at a server as the session's.
-    pub(super) fn open(
-        &self,
-        unnamed: Unnamed,
-        properties: &BTreeMap<String, String>,
-    ) -> Result<Opened, Diagnostic> {
+    pub(super) fn open(&self, unnamed: Unnamed, properties: &BTreeMap<String, String>) -> Result<Opened, Diagnostic> {
         if let Some(url) = &self.server {
             let mut client = HttpClient::new(url)?;
             client.info()?;

@@ -92,7 +92,8 @@ pub(super) struct ConsumeArgs {
 pub(super) fn produce(place: &Place, arguments: &ProduceArgs) -> Result<(), Diagnostic> {
     let input: Box<dyn Read> = match &arguments.file {
         Some(path) => Box::new(File::open(path).map_err(|error| {
-            super::system_error(&format!("Cannot read {}", path.display()), &error).help("give the path of a file of records")
+            super::system_error(&format!("Cannot read {}", path.display()), &error)
+                .help("give the path of a file of records")
         })?),
         None => Box::new(std::io::stdin()),
     };
@@ -161,8 +162,9 @@ fn parse_line(line: Vec<u8>, arguments: &ProduceArgs) -> Result<Option<RawRecord
         return Ok(None);
     }
     if arguments.format == RecordFormat::Json {
-        let json = serde_json::from_slice(&line)
-            .map_err(|error| Diagnostic::user(format!("this is not JSON: {error}")).help("leave --format json away for plain lines"))?;
+        let json = serde_json::from_slice(&line).map_err(|error| {
+            Diagnostic::user(format!("this is not JSON: {error}")).help("leave --format json away for plain lines")
+        })?;
         return record::from_json(&json).map(|record| Some(RawRecord { partition: None, ..record }));
     }
     let Some(separator) = arguments.key_separator.as_deref().filter(|s| !s.is_empty()) else {
@@ -233,7 +235,9 @@ fn write_all(
                 page.records.retain(|record| record.offset < *end);
             }
             for record in &page.records {
-                printer.print(&mut out, record).map_err(|error| super::system_error("The output cannot be written", &error))?;
+                printer
+                    .print(&mut out, record)
+                    .map_err(|error| super::system_error("The output cannot be written", &error))?;
             }
             left -= page.records.len() as u64;
             at_end &= page.next <= *from;
@@ -267,7 +271,8 @@ mod tests {
         let keyed = parse("a::b:c", &arguments(Some("::"), RecordFormat::Raw)).unwrap().unwrap();
         assert_eq!((keyed.key.as_deref(), keyed.value.as_deref()), (Some(&b"a"[..]), Some(&b"b:c"[..])));
         assert!(parse("ab", &arguments(Some(":"), RecordFormat::Raw)).unwrap_err().message.contains("separator ':'"));
-        let json = parse(r#"{"key":"k","value":null,"timestamp":5}"#, &arguments(None, RecordFormat::Json)).unwrap().unwrap();
+        let json =
+            parse(r#"{"key":"k","value":null,"timestamp":5}"#, &arguments(None, RecordFormat::Json)).unwrap().unwrap();
         assert_eq!((json.key.as_deref(), json.value, json.timestamp), (Some(&b"k"[..]), None, Some(5)));
         assert!(parse("", &arguments(None, RecordFormat::Raw)).unwrap().is_none());
     }

@@ -48,7 +48,8 @@ pub(super) struct RunArgs {
 pub(super) fn run(place: &Place, arguments: &RunArgs) -> Result<(), Diagnostic> {
     for file in &arguments.files {
         let text = read_script(file)?;
-        sql::split(&text).map_err(|error| Diagnostic { message: format!("{}: {}", file.display(), error.message), ..error })?;
+        sql::split(&text)
+            .map_err(|error| Diagnostic { message: format!("{}: {}", file.display(), error.message), ..error })?;
     }
     let defines = assignments(&arguments.define)?;
     let mut opened = place.open(Unnamed::Temporary, &assignments(&arguments.set)?)?;

@@ -47,8 +47,9 @@ impl HttpClient {
     /// A URL that is none, or not of HTTP.
     pub fn new(url: &str) -> Result<Self, Diagnostic> {
         let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let parsed = reqwest::Url::parse(&with_scheme)
-            .map_err(|error| Diagnostic::user(format!("'{url}' is not a URL: {error}")).help("write http://host:port"))?;
+        let parsed = reqwest::Url::parse(&with_scheme).map_err(|error| {
+            Diagnostic::user(format!("'{url}' is not a URL: {error}")).help("write http://host:port")
+        })?;
         if parsed.scheme() != "http" {
             return Err(Diagnostic::user(format!("'{url}' is not a URL of HTTP"))
                 .help("write http://host:port; for TLS put a proxy between"));
@@ -83,11 +84,7 @@ impl HttpClient {
     }
 
     fn request(&self) -> StatementRequest {
-        StatementRequest {
-            text: String::new(),
-            properties: self.properties.clone(),
-            variables: self.variables.clone(),
-        }
+        StatementRequest { text: String::new(), properties: self.properties.clone(), variables: self.variables.clone() }
     }
 
     /// Sends a request and waits for the head of the response; other statuses than success become errors.
@@ -196,9 +193,7 @@ impl HttpClient {
                 diagnostic,
             });
         }
-        // Blank lines in front keep the numbers of lines in the server's messages right.
-        let lines_before = text[..first.span.start].matches('\n').count();
-        self.ksql(&format!("{}{}", "\n".repeat(lines_before), &text[first.span.start..last.span.end]))
+        self.ksql(&text[first.span.start..last.span.end])
     }
 }
 
@@ -229,8 +224,8 @@ fn path_part(name: &str) -> String {
 
 impl Client for HttpClient {
     fn execute(&mut self, text: &str) -> Result<Vec<Outcome>, ScriptError> {
-        let statements = sql::split(text)
-            .map_err(|diagnostic| ScriptError { done: Vec::new(), statement: None, diagnostic })?;
+        let statements =
+            sql::split(text).map_err(|diagnostic| ScriptError { done: Vec::new(), statement: None, diagnostic })?;
         let mut done = Vec::new();
         for run in statements.chunk_by(go_together) {
             match self.execute_run(text, run) {
@@ -262,7 +257,8 @@ impl Client for HttpClient {
 
     fn names(&mut self) -> Result<Vec<(String, Vec<String>)>, Diagnostic> {
         let json = self.ask(Method::GET, "/catalog", None).map_err(|error| error.to_diagnostic())?;
-        let columns = |v: &Value| v.as_array().into_iter().flatten().filter_map(|c| Some(c.as_str()?.to_owned())).collect();
+        let columns =
+            |v: &Value| v.as_array().into_iter().flatten().filter_map(|c| Some(c.as_str()?.to_owned())).collect();
         Ok(json.as_object().into_iter().flatten().map(|(name, value)| (name.clone(), columns(value))).collect())
     }
 
@@ -275,8 +271,11 @@ impl Client for HttpClient {
                 service_id: service_id.to_owned(),
                 location: self.base.clone(),
             }),
-            _ => Err(Diagnostic::user(format!("Remote server at {} does not appear to be a valid KSQL server", self.base))
-                .help("ensure that the URL provided is for an active KSQL server")),
+            _ => Err(Diagnostic::user(format!(
+                "Remote server at {} does not appear to be a valid KSQL server",
+                self.base
+            ))
+            .help("ensure that the URL provided is for an active KSQL server")),
         }
     }
 

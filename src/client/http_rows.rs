@@ -48,7 +48,12 @@ pub(super) async fn open_rows(response: Response, class: StatementClass, handle:
     if class == StatementClass::Print {
         source.columns = vec![ResultColumn { name: "RECORD".into(), ty: SqlType::String, is_key: false }];
         let columns = source.columns.clone();
-        return Ok(Rows { query_id, columns: columns.clone(), kind: kind_of(class, &columns), source: Box::new(source) });
+        return Ok(Rows {
+            query_id,
+            columns: columns.clone(),
+            kind: kind_of(class, &columns),
+            source: Box::new(source),
+        });
     }
     let header = source.header().await.map_err(|diagnostic| ErrorBody::of(&diagnostic))?;
     source.columns = header.1.clone();
@@ -58,9 +63,8 @@ pub(super) async fn open_rows(response: Response, class: StatementClass, handle:
 async fn read_body(response: Response, sender: mpsc::Sender<Chunk>) {
     let mut body = response.bytes_stream();
     while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| {
-            Diagnostic::new(ErrorClass::Retry, format!("the server stopped sending rows: {error}"))
-        });
+        let chunk = chunk
+            .map_err(|error| Diagnostic::new(ErrorClass::Retry, format!("the server stopped sending rows: {error}")));
         if sender.send(chunk).await.is_err() {
             return;
         }

@@ -146,8 +146,10 @@ pub fn check_session<'n>(name: &'n str, value: &str) -> Result<&'n str, Diagnost
 pub fn expect_editable(name: &str) -> Result<&str, Diagnostic> {
     let bare = canonical(name)?;
     match property(bare) {
-        Some(p) if p.editable == Editable::Server => Err(Diagnostic::user(format!("Cannot override property '{name}'"))
-            .help("set it where the server starts: --set, or its properties file")),
+        Some(p) if p.editable == Editable::Server => {
+            Err(Diagnostic::user(format!("Cannot override property '{name}'"))
+                .help("set it where the server starts: --set, or its properties file"))
+        }
         _ => Ok(bare),
     }
 }

@@ -57,8 +57,7 @@ impl Service {
     }
     pub(super) fn append(&self, topic: &str, records: Vec<RawRecord>) -> Result<Vec<(i32, i64)>, Diagnostic> {
         let mut s = self.state.lock();
-        let t =
-            s.topics.get_mut(topic).ok_or_else(|| Diagnostic::user(format!("topic '{topic}' does not exist")))?;
+        let t = s.topics.get_mut(topic).ok_or_else(|| Diagnostic::user(format!("topic '{topic}' does not exist")))?;
         let mut out = vec![];
         for r in records {
             let p = r.partition.unwrap_or(0);
@@ -226,7 +225,11 @@ fn one(session: &mut Session, text: &str) -> Result<(OutcomeKind, Vec<String>), 
             }
             let cols = c.columns.iter().map(|d| {
                 let ty: SqlType = crate::wire::schema::parse_type(&d.ty.to_string()).unwrap();
-                if d.constraint.is_some() { Column::key(d.name.name.as_str(), ty) } else { Column::value(d.name.name.as_str(), ty) }
+                if d.constraint.is_some() {
+                    Column::key(d.name.name.as_str(), ty)
+                } else {
+                    Column::value(d.name.name.as_str(), ty)
+                }
             });
             let is_table = c.kind == SourceKind::Table;
             let prop = |n: &str| {
@@ -266,7 +269,11 @@ fn one(session: &mut Session, text: &str) -> Result<(OutcomeKind, Vec<String>), 
             for row in &i.rows {
                 let values = row.iter().map(|e| {
                     let t = e.to_string();
-                    if let Some(s) = t.strip_prefix('\'') { Value::from(s.trim_end_matches('\'')) } else { serde_json::from_str(&t.to_lowercase()).unwrap_or(Value::Null) }
+                    if let Some(s) = t.strip_prefix('\'') {
+                        Value::from(s.trim_end_matches('\''))
+                    } else {
+                        serde_json::from_str(&t.to_lowercase()).unwrap_or(Value::Null)
+                    }
                 });
                 let object: Map<String, Value> = names.iter().cloned().zip(values).collect();
                 service.insert_json(&i.target.name, vec![object])?.remove(0)?;
@@ -373,7 +380,12 @@ fn rows_of_print(service: &Arc<Service>, p: &Print) -> Result<OutcomeKind, Diagn
         stop: Arc::default(),
         columns: vec![ResultColumn { name: "LINE".into(), ty: SqlType::String, is_key: false }],
     };
-    let rows = Rows { query_id: String::new(), columns: source.columns.clone(), kind: RowsKind::Print, source: Box::new(source) };
+    let rows = Rows {
+        query_id: String::new(),
+        columns: source.columns.clone(),
+        kind: RowsKind::Print,
+        source: Box::new(source),
+    };
     Ok(OutcomeKind::Rows(Box::new(rows)))
 }
 
@@ -437,16 +449,26 @@ impl RowSource for FakeRows {
                 return NextRows::Done(None);
             }
             let rows: Vec<Vec<Value>> = match &self.from {
-                Feed::Source(n) => {
-                    s.sources.get(n).map(|s| s.rows[self.at..].to_vec()).unwrap_or_default()
-                }
-                Feed::Topic(t) => s.topics[t].iter().flatten().skip(self.at).map(|r| vec![Value::from(format!("rowtime: {}, value: {}", r.timestamp, String::from_utf8_lossy(r.value.as_deref().unwrap_or(b"<null>"))))]).collect(),
+                Feed::Source(n) => s.sources.get(n).map(|s| s.rows[self.at..].to_vec()).unwrap_or_default(),
+                Feed::Topic(t) => s.topics[t]
+                    .iter()
+                    .flatten()
+                    .skip(self.at)
+                    .map(|r| {
+                        vec![Value::from(format!(
+                            "rowtime: {}, value: {}",
+                            r.timestamp,
+                            String::from_utf8_lossy(r.value.as_deref().unwrap_or(b"<null>"))
+                        ))]
+                    })
+                    .collect(),
             };
             let rows: Vec<_> = rows.into_iter().take(self.left.unwrap_or(usize::MAX)).collect();
             if !rows.is_empty() {
                 self.at += rows.len();
                 self.left = self.left.map(|l| l - rows.len());
-                let tomb = self.push.then(|| rows.iter().map(|r| r.len() > 1 && r[1..].iter().all(Value::is_null)).collect());
+                let tomb =
+                    self.push.then(|| rows.iter().map(|r| r.len() > 1 && r[1..].iter().all(Value::is_null)).collect());
                 return NextRows::Batch { batch: batch_from_rows(&self.columns, &rows).unwrap(), tombstones: tomb };
             }
             if !self.push {

@@ -13,10 +13,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{ServerState, blocking, body_bytes, error_response, failed, json_response, respond};
+use crate::wire::VERSION;
 use crate::wire::error::ErrorBody;
 use crate::wire::request::object;
 use crate::wire::rows::JSON;
-use crate::wire::VERSION;
 
 fn ok(json: &Value) -> Response {
     json_response(200, JSON, json)
@@ -84,10 +84,7 @@ pub(super) async fn catalog(State(state): State<Arc<ServerState>>) -> Response {
 }
 
 /// `{"timeoutMs"?: n}` → `{"idle": true}` when all persistent queries have consumed and committed what is there.
-pub(super) async fn wait_idle(
-    State(state): State<Arc<ServerState>>,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
+pub(super) async fn wait_idle(State(state): State<Arc<ServerState>>, body: Result<Bytes, BytesRejection>) -> Response {
     respond(idle(state, body).await)
 }
 

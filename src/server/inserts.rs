@@ -46,7 +46,8 @@ async fn begin(
         return Err(ErrorBody::new(HTTP2_ONLY, "This endpoint is only available when using HTTP2"));
     }
     let media_type = negotiate::media_type(headers, &[DELIMITED, JSON])?;
-    let mut input = Input { body: body.into_data_stream(), lines: Lines::new(state.config.size(config::REQUEST_BYTES)) };
+    let mut input =
+        Input { body: body.into_data_stream(), lines: Lines::new(state.config.size(config::REQUEST_BYTES)) };
     let Some((first, rest)) = input.next().await?.and_then(|lines| {
         let mut lines = lines.into_iter();
         Some((lines.next()?, lines.collect::<Vec<_>>()))

@@ -26,7 +26,10 @@ pub(super) fn media_type(headers: &HeaderMap, offered: &[&'static str]) -> Resul
             }
         }
     }
-    Err(ErrorBody::new(NOT_ACCEPTABLE, format!("None of the accepted media types is offered; use {}", offered.join(", "))))
+    Err(ErrorBody::new(
+        NOT_ACCEPTABLE,
+        format!("None of the accepted media types is offered; use {}", offered.join(", ")),
+    ))
 }
 
 #[cfg(test)]

@@ -109,11 +109,8 @@ pub(super) fn check_length(statement: &str, limit: usize) -> Result<(), ErrorBod
     if statement.len() <= limit {
         return Ok(());
     }
-    let message = format!(
-        "A statement of {} bytes is longer than {} = {limit}",
-        statement.len(),
-        config::STATEMENT_BYTES
-    );
+    let message =
+        format!("A statement of {} bytes is longer than {} = {limit}", statement.len(), config::STATEMENT_BYTES);
     Err(ErrorBody::new(BAD_STATEMENT, message))
 }
 

@@ -166,12 +166,7 @@ fn starts(detail: &TopicDetail, query: &ReadQuery) -> Result<Vec<(i32, i64)>, Er
 }
 
 /// The records of these partitions, one after the other; `next` and `end` are those of the last one.
-fn read(
-    engine: &Engine,
-    topic: &str,
-    starts: &[(i32, i64)],
-    query: &ReadQuery,
-) -> Result<RecordPage, Diagnostic> {
+fn read(engine: &Engine, topic: &str, starts: &[(i32, i64)], query: &ReadQuery) -> Result<RecordPage, Diagnostic> {
     if let Some(ms) = query.wait_ms {
         engine.wait_records(topic, starts, Duration::from_millis(ms).min(WAIT_MAX))?;
     }

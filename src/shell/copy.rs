@@ -36,7 +36,8 @@ pub fn from_file(
     interrupt: &Interrupt,
 ) -> Result<String, Diagnostic> {
     let file = File::open(path).map_err(|error| {
-        Diagnostic::user(format!("Cannot read {}: {error}", path.display())).help("give the path of a file on this machine")
+        Diagnostic::user(format!("Cannot read {}: {error}", path.display()))
+            .help("give the path of a file on this machine")
     })?;
     let bar = progress(file.metadata().map(|m| m.len()).unwrap_or(0));
     let mut lines = FileLines { reader: BufReader::new(bar.wrap_read(file)), number: 0 };
@@ -92,7 +93,8 @@ pub fn to_file(
         return Err(Diagnostic::user("COPY … TO needs a query").help("write COPY (SELECT …) TO 'file';"));
     };
     let file = File::create(path).map_err(|error| {
-        Diagnostic::user(format!("Cannot write {}: {error}", path.display())).help("give a path in a folder that you may write")
+        Diagnostic::user(format!("Cannot write {}: {error}", path.display()))
+            .help("give a path in a folder that you may write")
     })?;
     let mut out = BufWriter::new(file);
     let style = if is_delimited(format) { RowStyle::Delimited } else { RowStyle::Json };

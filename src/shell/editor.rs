@@ -119,7 +119,8 @@ impl Completer for SqlHelper {
 /// Where the word at `at` begins, and what it may become: names first, then keywords, in the case that was begun.
 pub fn completions(line: &str, at: usize, names: &[(String, Vec<String>)]) -> (usize, Vec<String>) {
     let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '@');
-    let start = line[..at].rfind(|c: char| !is_word(c)).map_or(0, |i| i + line[i..].chars().next().map_or(1, char::len_utf8));
+    let start =
+        line[..at].rfind(|c: char| !is_word(c)).map_or(0, |i| i + line[i..].chars().next().map_or(1, char::len_utf8));
     let word = &line[start..at];
     if word.is_empty() || in_string(&line[..start]) {
         return (start, Vec::new());

@@ -18,8 +18,7 @@ use crate::wire::value::timestamp_text;
 
 const SOURCE_FOOTER: &str = "For runtime statistics and query details run: DESCRIBE <Stream,Table> EXTENDED;\n";
 const QUERY_FOOTER: &str = "For detailed information on a Query run: EXPLAIN <Query ID>;\n";
-const FUNCTION_FOOTER: &str =
-    "For detailed information about a function, run: DESCRIBE FUNCTION <Function Name>;\n";
+const FUNCTION_FOOTER: &str = "For detailed information about a function, run: DESCRIBE FUNCTION <Function Name>;\n";
 /// Bars between cells, rules below the head and the rows.
 const LISTS: TableStyle = TableStyle::new()
     .header_lines(ContentLineStyle::none().junction('|'))
@@ -107,10 +106,7 @@ fn description_text(description: &Description) -> String {
             let row = |p: &crate::engine::PropertyLine| {
                 vec![p.name.clone(), p.scope.clone(), p.overridden_by.clone(), p.value.clone()]
             };
-            table(
-                &["Property", "Scope", "Default override", "Effective Value"],
-                lines.iter().map(row).collect(),
-            )
+            table(&["Property", "Scope", "Default override", "Effective Value"], lines.iter().map(row).collect())
         }
         Description::Functions(lines) => function_table(lines),
         Description::Function(function) => function_text(function),
@@ -123,7 +119,8 @@ fn description_text(description: &Description) -> String {
             table(&["Variable Name", "Value"], all.iter().map(row).collect())
         }
         Description::Connectors(all) => {
-            let row = |[name, ty, class, state]: &[String; 4]| vec![name.clone(), ty.clone(), class.clone(), state.clone()];
+            let row =
+                |[name, ty, class, state]: &[String; 4]| vec![name.clone(), ty.clone(), class.clone(), state.clone()];
             table(&["Connector Name", "Type", "Class", "Status"], all.iter().map(row).collect())
         }
         Description::AssertTopic { topic, exists } => {
@@ -182,7 +179,9 @@ fn shown_type(ty: &SqlType) -> String {
     match ty {
         SqlType::String => "VARCHAR(STRING)".to_owned(),
         SqlType::Array(item) => format!("ARRAY<{}>", shown_type(item)),
-        SqlType::Map(key, value) => format!("MAP<{}, {}>", shown_type(key).replace("VARCHAR(STRING)", "STRING"), shown_type(value)),
+        SqlType::Map(key, value) => {
+            format!("MAP<{}, {}>", shown_type(key).replace("VARCHAR(STRING)", "STRING"), shown_type(value))
+        }
         SqlType::Struct(fields) => {
             let field = |f: &crate::types::SqlField| format!("{} {}", f.name, shown_type(&f.ty));
             format!("STRUCT<{}>", fields.iter().map(field).collect::<Vec<_>>().join(", "))
@@ -241,7 +240,10 @@ fn source_text(source: &SourceDescription) -> String {
             queries.iter().for_each(|q| out.push_str(&format!("{} ({}) : {}\n", q.id, q.state, q.text)));
         }
     }
-    out.push_str(&format!("\nLocal runtime statistics\n------------------------\n{}\n{}\n", source.statistics, source.error_stats));
+    out.push_str(&format!(
+        "\nLocal runtime statistics\n------------------------\n{}\n{}\n",
+        source.statistics, source.error_stats
+    ));
     out.push_str(&offsets_text(source));
     out
 }
@@ -292,7 +294,9 @@ fn query_text(query: &QueryDescription) -> String {
         out.push_str(&format!("\nLost records{}", table(&["Reason", "Records"], rows)));
     }
     if !query.errors.is_empty() {
-        let row = |(time, class, message): &(i64, String, String)| vec![timestamp_text(*time), class.clone(), message.clone()];
+        let row = |(time, class, message): &(i64, String, String)| {
+            vec![timestamp_text(*time), class.clone(), message.clone()]
+        };
         let rows = query.errors.iter().map(row).collect();
         out.push_str(&format!("\nErrors{}", table(&["Time", "Type", "Message"], rows)));
     }
@@ -306,7 +310,8 @@ fn function_text(function: &FunctionDescription) -> String {
     label(&mut out, "Type", &function.kind);
     label(&mut out, "Variations", "");
     for variation in &function.variations {
-        let parameter = |p: &crate::engine::FunctionParameter| format!("{} {}{}", p.name, p.ty, if p.variadic { "[]" } else { "" });
+        let parameter =
+            |p: &crate::engine::FunctionParameter| format!("{} {}{}", p.name, p.ty, if p.variadic { "[]" } else { "" });
         let parameters = variation.parameters.iter().map(parameter).collect::<Vec<_>>().join(", ");
         out.push_str(&format!("\n\tVariation   : {}({parameters})\n", function.name));
         out.push_str(&format!("\tReturns     : {}\n\tDescription : {}\n", variation.returns, variation.description));

@@ -191,10 +191,7 @@ fn map(ty: &SqlType, key: &SqlType, value: &SqlType, values: &[&Value]) -> Resul
 
 /// A key of a JSON object as the value it stands for: what is no text in SQL is JSON inside the quotes.
 fn key_value(ty: &SqlType, text: &str) -> Value {
-    let is_text = matches!(
-        ty,
-        SqlType::String | SqlType::Bytes | SqlType::Time | SqlType::Date | SqlType::Timestamp
-    );
+    let is_text = matches!(ty, SqlType::String | SqlType::Bytes | SqlType::Time | SqlType::Date | SqlType::Timestamp);
     let parsed = if is_text { None } else { serde_json::from_str(text).ok() };
     parsed.unwrap_or_else(|| Value::String(text.to_owned()))
 }

@@ -166,7 +166,8 @@ pub(super) fn query_from_json(json: &Value) -> Result<QueryDescription, Diagnost
 }
 
 pub(super) fn function_to_json(function: &FunctionDescription) -> Value {
-    let argument = |p: &FunctionParameter| json!({ "name": p.name, "type": p.ty, "description": "", "isVariadic": p.variadic });
+    let argument =
+        |p: &FunctionParameter| json!({ "name": p.name, "type": p.ty, "description": "", "isVariadic": p.variadic });
     let variation = |v: &FunctionVariation| {
         json!({
             "arguments": v.parameters.iter().map(argument).collect::<Vec<_>>(),

@@ -125,9 +125,7 @@ fn description_to_json(description: &Description) -> (&'static str, Value) {
             let line = |[name, ty, class, state]: &[String; 4]| json!({ "name": name, "type": ty, "className": class, "state": state });
             ("connector_list", json!({ "connectors": all.iter().map(line).collect::<Vec<_>>() }))
         }
-        Description::AssertTopic { topic, exists } => {
-            ("assert_topic", json!({ "topicName": topic, "exists": exists }))
-        }
+        Description::AssertTopic { topic, exists } => ("assert_topic", json!({ "topicName": topic, "exists": exists })),
         Description::Terminated { query_id, was_terminated } => {
             ("terminate_query", json!({ "queryId": query_id, "wasTerminated": was_terminated }))
         }

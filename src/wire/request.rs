@@ -69,7 +69,11 @@ pub enum Endpoint {
 pub fn object(body: &[u8]) -> Result<Value, ErrorBody> {
     let json: Value = serde_json::from_slice(body)
         .map_err(|error| ErrorBody::bad_request(format!("Invalid JSON in request: {error}")))?;
-    if json.is_object() { Ok(json) } else { Err(ErrorBody::bad_request("Invalid JSON in request: an object is needed")) }
+    if json.is_object() {
+        Ok(json)
+    } else {
+        Err(ErrorBody::bad_request("Invalid JSON in request: an object is needed"))
+    }
 }
 
 /// An object of scalars as texts; numbers and booleans as they are written, NULLs left out.

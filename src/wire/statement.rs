@@ -25,7 +25,11 @@ impl StatementClass {
         let mut words = words(statement);
         match words.next().as_deref() {
             Some("SELECT" | "WITH" | "(") => {
-                if words.any(|w| w == "EMIT") { Self::Push } else { Self::Pull }
+                if words.any(|w| w == "EMIT") {
+                    Self::Push
+                } else {
+                    Self::Pull
+                }
             }
             Some("PRINT") => Self::Print,
             Some("SET" | "UNSET" | "DEFINE" | "UNDEFINE") => Self::Session,

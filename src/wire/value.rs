@@ -69,12 +69,7 @@ pub fn write_row_array(out: &mut Vec<u8>, batch: &RecordBatch, row: usize) {
 }
 
 /// Appends a row as a JSON object, in the order of `names`.
-pub fn write_row_object<'n>(
-    out: &mut Vec<u8>,
-    names: impl Iterator<Item = &'n str>,
-    batch: &RecordBatch,
-    row: usize,
-) {
+pub fn write_row_object<'n>(out: &mut Vec<u8>, names: impl Iterator<Item = &'n str>, batch: &RecordBatch, row: usize) {
     write_object(out, names.zip(batch.columns()), row);
 }
 
