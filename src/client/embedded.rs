@@ -50,7 +50,7 @@ impl Client for EmbeddedClient {
     }
 
     fn info(&mut self) -> Result<ServerInfo, Diagnostic> {
-        let service_id = self.engine.service_id();
+        let service_id = self.engine.service_id().to_owned();
         Ok(ServerInfo { version: VERSION.to_owned(), service_id, location: self.location.clone() })
     }
 

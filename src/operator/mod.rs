@@ -5,7 +5,22 @@
 //! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
 //! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
+pub mod aggregate;
+mod aggregate_input;
+mod aggregate_output;
+pub mod chain;
+mod coalesce;
+mod computed;
+mod explode;
+mod group_store;
+mod groups;
+mod port;
 pub mod stateless;
+pub mod stream_table_join;
+pub mod table_join;
+pub mod upsert;
+
+pub use chain::{StateReader, build, reader};
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
@@ -41,6 +56,20 @@ pub enum LossKind {
     Expression,
     /// a row that no format writes
     Unencodable,
+}
+
+impl LossKind {
+    /// As `EXPLAIN` and the processing log name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::BadTimestamp => "bad timestamp",
+            Self::NullKey => "null key",
+            Self::Late => "late",
+            Self::Expression => "expression",
+            Self::Unencodable => "unencodable",
+        }
+    }
 }
 
 /// Where an operator reports losses and reads its limits.

@@ -80,6 +80,9 @@ impl Parser<'_> {
     }
 
     pub(super) fn explain(&mut self) -> Parsing<Statement> {
+        if self.at_symbol(";") || self.at_end() {
+            return Err(self.expected("the id of a query or a statement"));
+        }
         let alone = self.ahead(1).is_symbol(";") || self.ahead(1).kind == TokenKind::End;
         if alone && let Some(id) = self.accept_name()? {
             return Ok(Statement::Explain(ExplainTarget::Query(id)));

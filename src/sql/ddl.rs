@@ -170,7 +170,7 @@ impl Parser<'_> {
     }
 
     fn if_not_exists(&mut self) -> Parsing<bool> {
-        let found = self.at_words(&["IF", "NOT"]);
+        let found = self.at_words(&["IF", "NOT"]) || self.at_words(&["IF", "EXISTS"]);
         if found {
             self.expect_all(&["IF", "NOT", "EXISTS"])?;
         }
@@ -178,7 +178,11 @@ impl Parser<'_> {
     }
 
     fn if_exists(&mut self) -> Parsing<bool> {
-        Ok(self.accept_all(&["IF", "EXISTS"]))
+        let found = self.at_words(&["IF", "NOT"]) || self.at_words(&["IF", "EXISTS"]);
+        if found {
+            self.expect_all(&["IF", "EXISTS"])?;
+        }
+        Ok(found)
     }
 
     /// `(column, …)`, or nothing.

@@ -38,11 +38,11 @@ impl Parser<'_> {
     fn disjunction(&mut self) -> Parsing<Expr> {
         let start = self.start();
         let first = self.conjunction()?;
-        if !self.accept("OR") {
+        if !self.accept_operator("OR") {
             return Ok(first);
         }
         let mut terms = vec![first, self.conjunction()?];
-        while self.accept("OR") {
+        while self.accept_operator("OR") {
             terms.push(self.conjunction()?);
         }
         self.node(ExprKind::Or(terms), start)
@@ -51,11 +51,11 @@ impl Parser<'_> {
     fn conjunction(&mut self) -> Parsing<Expr> {
         let start = self.start();
         let first = self.negation()?;
-        if !self.accept("AND") {
+        if !self.accept_operator("AND") {
             return Ok(first);
         }
         let mut terms = vec![first, self.negation()?];
-        while self.accept("AND") {
+        while self.accept_operator("AND") {
             terms.push(self.negation()?);
         }
         self.node(ExprKind::And(terms), start)
@@ -194,7 +194,8 @@ impl Parser<'_> {
         let mut expr = self.primary()?;
         loop {
             let base = |expr| Box::new(expr);
-            if self.accept_symbol("[") {
+            if self.at_symbol("[") {
+                self.advance();
                 let index = Box::new(self.expression()?);
                 self.expect_symbol("]")?;
                 expr = self.node(ExprKind::Subscript { base: base(expr), index }, start)?;
@@ -251,7 +252,8 @@ impl Parser<'_> {
         }
         let kind = if self.at_symbol("(") {
             self.call(name)?
-        } else if self.accept_symbol(".") {
+        } else if self.at_symbol(".") {
+            self.advance();
             let column = self.name("the name of a column")?;
             ExprKind::Column(ColumnRef { qualifier: Some(name), name: column })
         } else {

@@ -149,6 +149,7 @@ impl<'t> Lexer<'t> {
                 self.push(TokenKind::Symbol, start + 1, end);
             }
             RawToken::Word(_) | RawToken::Number(..) | RawToken::HexStringLiteral(_) => self.push_word(start, end),
+            _ if text.bytes().all(|b| b == b'@') => self.push_word(start, end),
             _ if SYMBOLS.contains(&text) => self.push(TokenKind::Symbol, start, end),
             _ => self.push(TokenKind::Unknown, start, end),
         }
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn digit_led_identifiers_are_words_and_numbers_are_not() {
         use TokenKind::{Number, Symbol, Word};
-        assert_eq!(shapes("1st 10L 0x1F 1e3x"), [(Word, "1st"), (Word, "10L"), (Word, "0x1F"), (Word, "1e3x")]);
+        assert_eq!(shapes("1@s 10L 0x1F 1e3x"), [(Word, "1@s"), (Word, "10L"), (Word, "0x1F"), (Word, "1e3x")]);
         let numbers = shapes("1 1. 1.5 .5 1e3 1.e-3 .5E+2");
         assert!(numbers.iter().all(|t| t.0 == Number), "{numbers:?}");
         assert_eq!(shapes("a.b"), [(Word, "a"), (Symbol, "."), (Word, "b")]);

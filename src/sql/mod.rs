@@ -26,7 +26,6 @@ use parser::{Grammar, Parser, Parsing};
 pub use keyword::{NON_RESERVED, RESERVED, completions, is_reserved, quote};
 pub use parser::FIRST_KEYWORDS;
 pub use script::{Directive, RawStatement, is_complete, split, substitute};
-pub use type_name::suggest_type;
 
 use crate::diagnostic::{Diagnostic, Span};
 
@@ -47,7 +46,7 @@ pub enum TestItem {
     /// `--@name: text`
     Directive(Directive),
     /// a statement, of the product or of tests
-    Statement(Parsed),
+    Statement(Box<Parsed>),
 }
 
 /// Parses a text of any number of statements, each ended by `;`.
@@ -82,7 +81,7 @@ pub fn parse_test_script(text: &str) -> Result<Vec<TestItem>, Diagnostic> {
     let directives = lex(text).and_then(|lexed| script::directives(&lexed)).map_err(|error| error.with_text(text))?;
     let statements = parsed(text, |p| statements(p, text), Grammar::Test)?;
     let mut items: Vec<TestItem> = directives.into_iter().map(TestItem::Directive).collect();
-    items.extend(statements.into_iter().map(TestItem::Statement));
+    items.extend(statements.into_iter().map(|parsed| TestItem::Statement(Box::new(parsed))));
     items.sort_by_key(TestItem::start);
     Ok(items)
 }

@@ -65,7 +65,10 @@ pub(super) struct Parser<'t> {
     tokens: Vec<Token<'t>>,
     position: usize,
     nesting: usize,
+    /// what was looked for at this token, and not found
     tried: Vec<&'static str>,
+    /// what could stand here too, but goes without saying
+    hints: Vec<&'static str>,
     pub(super) grammar: Grammar,
 }
 
@@ -75,7 +78,7 @@ impl<'t> Parser<'t> {
     }
 
     pub(super) fn over(lexed: Lexed<'t>, grammar: Grammar) -> Self {
-        Self { tokens: lexed.tokens, position: 0, nesting: 0, tried: Vec::new(), grammar }
+        Self { tokens: lexed.tokens, position: 0, nesting: 0, tried: Vec::new(), hints: Vec::new(), grammar }
     }
 
     /// A statement, without its `;`.
@@ -108,7 +111,9 @@ impl<'t> Parser<'t> {
         let error = error.at(first.span);
         let words = FIRST_KEYWORDS.iter().copied().filter(|w| *w != "RUN" || self.grammar == Grammar::Test);
         match suggest(first.text, words) {
-            Some(word) if !first.is_word(word) => error.help(format!("did you mean '{word}'?")),
+            Some(word) if !first.is_word(word) && !is_reserved(first.text) => {
+                error.help(format!("did you mean '{word}'?"))
+            }
             _ => error,
         }
     }
@@ -132,14 +137,19 @@ impl<'t> Parser<'t> {
     /// Back to a position that was passed before.
     pub(super) fn rewind(&mut self, position: usize) {
         self.position = position;
-        self.tried.clear();
+        self.forget();
     }
 
     pub(super) fn advance(&mut self) -> Span {
         let span = self.token().span;
         self.position = (self.position + 1).min(self.tokens.len() - 1);
-        self.tried.clear();
+        self.forget();
         span
+    }
+
+    fn forget(&mut self) {
+        self.tried.clear();
+        self.hints.clear();
     }
 
     /// Where the next token begins.
@@ -209,9 +219,20 @@ impl<'t> Parser<'t> {
         found
     }
 
+    /// Takes the word if it is next. An error at this place does not list it, but may suggest it.
+    pub(super) fn accept_operator(&mut self, word: &'static str) -> bool {
+        let found = self.at_word(word);
+        if found {
+            self.advance();
+        } else {
+            self.hint(&[word]);
+        }
+        found
+    }
+
     /// Words that could stand here too, for "did you mean".
     pub(super) fn hint(&mut self, words: &[&'static str]) {
-        self.tried.extend(words);
+        self.hints.extend(words);
     }
 
     pub(super) fn expect(&mut self, word: &'static str) -> Parsing<Span> {
@@ -280,14 +301,20 @@ impl<'t> Parser<'t> {
     /// A name for `what`.
     pub(super) fn name(&mut self, what: &str) -> Parsing<Ident> {
         let name = self.accept_name()?;
-        name.ok_or_else(|| self.expected(what))
+        name.ok_or_else(|| self.expected_name(what))
     }
 
     /// The name of a stream or table.
     pub(super) fn source_name(&mut self) -> Parsing<Ident> {
-        let name = self.name("the name of a stream or table")?;
+        let name = self.accept_source_name()?;
+        name.ok_or_else(|| self.expected_name("the name of a stream or table"))
+    }
+
+    /// The name of a stream or table that is next, if one is.
+    pub(super) fn accept_source_name(&mut self) -> Parsing<Option<Ident>> {
+        let Some(name) = self.accept_name()? else { return Ok(None) };
         if name.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-            return Ok(name);
+            return Ok(Some(name));
         }
         let message = format!("Source names may only contain alphanumeric values, '_' or '-'. Got: '{}'", name.name);
         Err(Diagnostic::user(message).at(name.span()))
@@ -299,7 +326,7 @@ impl<'t> Parser<'t> {
         let value = match &token.kind {
             TokenKind::Word if !is_reserved(token.text) => token.text.to_owned(),
             TokenKind::Quoted(value) | TokenKind::String(value) if !value.is_empty() => value.clone(),
-            _ => return Err(self.expected(what)),
+            _ => return Err(self.expected_name(what)),
         };
         let span = self.advance();
         Ok(Text::new(value, span))
@@ -347,10 +374,10 @@ impl<'t> Parser<'t> {
         let token = self.token();
         let literal = match &token.kind {
             TokenKind::String(value) => Literal::String(value.clone()),
-            TokenKind::Number => return self.number("").map(Some),
+            TokenKind::Number => return self.number(token.span.start).map(Some),
             TokenKind::Symbol if token.text == "-" && next_is_number => {
-                self.advance();
-                return self.number("-").map(Some);
+                let start = self.advance().start;
+                return self.number(start).map(Some);
             }
             TokenKind::Word if token.is_word("NULL") => Literal::Null,
             TokenKind::Word if token.is_word("TRUE") => Literal::Boolean(true),
@@ -362,14 +389,17 @@ impl<'t> Parser<'t> {
         Ok(Some(literal))
     }
 
-    fn number(&mut self, sign: &str) -> Parsing<Literal> {
-        let token = self.token().clone();
-        let digits = token.text;
+    /// A number whose sign, if it has one, was taken at `start`.
+    fn number(&mut self, start: usize) -> Parsing<Literal> {
+        let digits = self.token().text;
+        let sign = if self.start() > start { "-" } else { "" };
         let text = format!("{sign}{digits}");
+        self.advance();
+        let span = self.since(start);
         let kind = if digits.contains(['e', 'E']) {
             match text.parse::<f64>() {
                 Ok(value) if value.is_finite() => NumberKind::Double,
-                _ => return Err(Diagnostic::user(format!("Number overflows DOUBLE: {text}")).at(token.span)),
+                _ => return Err(Diagnostic::user(format!("Number overflows DOUBLE: {text}")).at(span)),
             }
         } else if digits.contains('.') {
             NumberKind::Decimal
@@ -379,9 +409,8 @@ impl<'t> Parser<'t> {
             NumberKind::BigInt
         } else {
             let error = Diagnostic::user(format!("Invalid numeric literal: {text} does not fit 64 bits"));
-            return Err(error.at(token.span).help(format!("write it as a decimal: {text}.")));
+            return Err(error.at(span).help(format!("write it as a decimal: {text}.")));
         };
-        self.advance();
         Ok(Literal::Number(Number { text, kind }))
     }
 
@@ -445,10 +474,13 @@ impl<'t> Parser<'t> {
 
     /// The error that something else stands here than any of the words looked for.
     pub(super) fn unexpected(&self) -> Diagnostic {
-        match self.tried.as_slice() {
+        /// A longer list helps nobody.
+        const MOST: usize = 13;
+        let words: Vec<String> = self.tried.iter().map(|word| shown(word)).collect();
+        match words.as_slice() {
             [] => self.expected(""),
             [one] => self.expected(one),
-            [all @ .., last] if all.len() < 12 => self.expected(&format!("{} or {last}", all.join(", "))),
+            [all @ .., last] if words.len() <= MOST => self.expected(&format!("{} or {last}", all.join(", "))),
             _ => self.expected(""),
         }
     }
@@ -468,19 +500,39 @@ impl<'t> Parser<'t> {
         }
     }
 
+    /// The error that something else stands here than a name for `what`.
+    pub(super) fn expected_name(&self, what: &str) -> Diagnostic {
+        let error = self.expected(what);
+        let token = self.token();
+        if token.kind != TokenKind::Word || !is_reserved(token.text) {
+            return error;
+        }
+        let name = token.text;
+        error.help(format!("'{name}' is a reserved word; to use it as a name, escape it: `{name}`"))
+    }
+
     fn remedy(&self, token: &Token<'_>) -> Option<String> {
         if token.kind == TokenKind::Unknown {
             return unknown_remedy(token.text);
         }
-        if token.kind != TokenKind::Word {
+        if let Some(word) = self.meant_by(token) {
+            return Some(format!("did you mean '{word}'?"));
+        }
+        // a mistyped keyword may have been read as a name, such as an alias, and this token is what follows it
+        let before = self.last_token()?;
+        self.meant_by(before).map(|word| format!("did you mean '{word}' instead of '{}'?", before.text))
+    }
+
+    /// The word among those looked for here that this one is nearly.
+    fn meant_by(&self, token: &Token<'_>) -> Option<&'static str> {
+        const SHORTEST: usize = 3;
+        if token.kind != TokenKind::Word || token.text.len() < SHORTEST {
             return None;
         }
-        if is_reserved(token.text) {
-            let name = token.text;
-            return Some(format!("'{name}' is a reserved word; to use it as a name, escape it: `{name}`"));
-        }
-        let words = self.tried.iter().copied().filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic()));
-        suggest(token.text, words).filter(|w| !token.is_word(w)).map(|word| format!("did you mean '{word}'?"))
+        // a keyword in full was hardly meant to be an operator
+        let hints: &[&str] = if is_reserved(token.text) { &[] } else { &self.hints };
+        let words = self.tried.iter().chain(hints).copied().filter(|w| w.bytes().all(|b| b.is_ascii_alphabetic()));
+        suggest(token.text, words).filter(|word| !token.is_word(word))
     }
 
     /// The next token; at the end of the text, the last character before it.
@@ -496,6 +548,11 @@ impl<'t> Parser<'t> {
     fn last_char_len(&self) -> usize {
         self.last_token().and_then(|token| token.text.chars().next_back()).map_or(0, char::len_utf8)
     }
+}
+
+/// A keyword as it is, a symbol in quotes.
+fn shown(word: &str) -> String {
+    if word.starts_with(|c: char| c.is_ascii_alphabetic()) { word.to_owned() } else { format!("'{word}'") }
 }
 
 fn describe(token: &Token<'_>) -> String {

@@ -14,10 +14,6 @@ use crate::diagnostic::suggest;
 /// The most SELECTs that one UNION may join; its tree is as deep.
 const MAX_UNION_TERMS: usize = 64;
 
-/// First words of clauses, to tell a mistyped one from an alias.
-const CLAUSES: [&str; 12] =
-    ["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "WINDOW", "WHERE", "GROUP", "PARTITION", "HAVING", "EMIT", "LIMIT"];
-
 #[derive(Default)]
 struct WindowOptions {
     retention: Option<Interval>,
@@ -50,24 +46,10 @@ impl Parser<'_> {
                 break;
             }
         }
-        self.end_of_query()?;
+        if !(self.at_symbol(";") || self.at_symbol(")") || self.at_end()) {
+            return Err(self.unexpected());
+        }
         Ok(Query { with, body, order_by, emit, limit, offset, loc: Loc(self.since(start)) })
-    }
-
-    /// Something stands after the query that no clause begins with: maybe a mistyped clause was read as an alias.
-    fn end_of_query(&self) -> Parsing<()> {
-        if self.at_symbol(";") || self.at_symbol(")") || self.at_end() {
-            return Ok(());
-        }
-        let error = self.unexpected();
-        let mistyped = |word: &str| suggest(word, CLAUSES).filter(|clause| !clause.eq_ignore_ascii_case(word));
-        match self.last_token() {
-            Some(last) if last.kind == TokenKind::Word && error.help.is_none() => match mistyped(last.text) {
-                Some(clause) => Err(error.help(format!("did you mean '{clause}' instead of '{}'?", last.text))),
-                None => Err(error),
-            },
-            _ => Err(error),
-        }
     }
 
     fn cte(&mut self) -> Parsing<Cte> {
@@ -161,7 +143,7 @@ impl Parser<'_> {
         } else if self.at_clause() {
             None
         } else {
-            self.accept_name()?
+            self.accept_source_name()?
         };
         Ok(Relation { kind, alias, loc: Loc(self.since(start)) })
     }
@@ -169,8 +151,8 @@ impl Parser<'_> {
     /// True if the next word could be an alias but begins a clause.
     fn at_clause(&self) -> bool {
         let next_is_number = self.ahead(1).kind == TokenKind::Number;
-        self.at_words(&["EMIT", "CHANGES"])
-            || self.at_words(&["EMIT", "FINAL"])
+        let emits = suggest(self.ahead(1).text, ["CHANGES", "FINAL"]).is_some();
+        self.at_word("EMIT") && emits
             || self.at_words(&["PARTITION", "BY"])
             || self.at_words(&["ORDER", "BY"])
             || self.at_union()

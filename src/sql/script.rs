@@ -75,7 +75,7 @@ pub(super) fn directives(lexed: &Lexed<'_>) -> Result<Vec<Directive>, Diagnostic
 }
 
 fn directive(raw: &RawDirective<'_>) -> Result<Directive, Diagnostic> {
-    let parts = raw.text[1..].split_once(':');
+    let parts = raw.text.split_once(':');
     match parts.map(|(name, text)| (name.trim(), text.trim())) {
         Some((name, text)) if !name.is_empty() => {
             Ok(Directive { name: name.to_lowercase(), text: text.to_owned(), span: raw.span })

@@ -7,7 +7,7 @@ use super::ast::{FieldDef, Ident, TypeKind, TypeName};
 use super::keyword::is_reserved;
 use super::lexer::TokenKind;
 use super::parser::{Parser, Parsing};
-use crate::diagnostic::{Diagnostic, suggest};
+use crate::diagnostic::Diagnostic;
 use crate::types::SqlType;
 
 /// The most digits that a DECIMAL may have.
@@ -141,9 +141,4 @@ fn decimal(name: &Ident, lengths: &[Option<u64>]) -> Parsing<SqlType> {
         (Ok(p), Ok(s)) if precision <= MAX_PRECISION => Ok(SqlType::Decimal(p, s)),
         _ => Err(error(format!("DECIMAL precision must be <= {MAX_PRECISION}: DECIMAL({precision},{scale})"))),
     }
-}
-
-/// The nearest type of the dialect to a name that is none, for the error on a custom type that does not exist.
-pub fn suggest_type(name: &str) -> Option<&'static str> {
-    suggest(name, BUILTIN.iter().map(|(known, _)| *known).chain(["ARRAY", "MAP", "STRUCT"]))
 }

@@ -5,9 +5,11 @@
 //! ([`Store::attach`], [`Store::apply_block`]). The subtle thing: to the outside every store is entries of bytes, `key → row`, in the
 //! encodings of [`encoding`]; what it looks like in memory is its own business, and clean entries may leave memory at any time.
 
+mod arena;
 pub mod block;
 pub mod encoding;
 pub mod keyed;
+pub mod overlay;
 
 use std::sync::Arc;
 
@@ -15,7 +17,8 @@ use bytes::Bytes;
 
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
-pub use keyed::KeyedTable;
+pub use keyed::{KeyedTable, RowRef};
+pub use overlay::Overlay;
 
 /// What the runtime needs of a store. One store belongs to one task and is called by one thread at a time.
 ///

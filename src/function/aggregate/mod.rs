@@ -3,11 +3,31 @@
 //! Knows slots, not keys: `operator::aggregate` maps keys to slots and stores states. The subtle thing: an accumulator handles rows
 //! strictly one at a time in order, so that the value after each row can be given out; vectors only save the calls.
 
+mod catalogue;
+mod collect;
+mod count;
+mod distinct;
+mod extreme;
+mod grouped;
+mod histogram;
+mod moments;
+mod offset;
+mod resolve;
+mod sum;
+mod topk;
+mod value;
+
+#[cfg(test)]
+mod reference;
+
 use arrow::array::ArrayRef;
 use datafusion::scalar::ScalarValue;
 
 use super::FunctionLimits;
 use crate::types::SqlType;
+
+pub use catalogue::{AGGREGATES, AggregateDoc, aggregate_doc};
+pub use resolve::{accumulator, carried, resolve};
 
 /// Index of a group's state in an accumulator.
 pub type Slot = u32;
@@ -70,6 +90,7 @@ pub trait Accumulator: Send {
 }
 
 /// A function of `function/aggregate`, resolved for argument types.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AggregateSignature {
     /// result type
     pub ty: SqlType,

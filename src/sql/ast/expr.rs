@@ -170,9 +170,9 @@ pub enum Literal {
 }
 
 /// A numeric constant as written.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Number {
-    /// its text, with a leading `-` if negative; Rust and Arrow can parse it
+    /// its text, with a leading `-` if negative; a decimal may begin or end with its point
     pub text: String,
     /// which type it has
     pub kind: NumberKind,
@@ -192,7 +192,7 @@ pub enum NumberKind {
 }
 
 /// `name` or `qualifier.name`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ColumnRef {
     /// a source or its alias
     pub qualifier: Option<Ident>,
@@ -264,6 +264,21 @@ impl BinaryOp {
 impl fmt::Debug for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}@{:?}", self.kind, self.loc)
+    }
+}
+
+impl fmt::Debug for ColumnRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(qualifier) = &self.qualifier {
+            write!(f, "{qualifier:?}.")?;
+        }
+        write!(f, "{:?}", self.name)
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}", self.kind, self.text)
     }
 }
 
