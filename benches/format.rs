@@ -89,7 +89,8 @@ fn json_decode(c: &mut Criterion) {
         ("decode all 10", &all, false),
     ] {
         let payloads = orders(spaced);
-        let mut decoder = decoder(&FormatSpec::new(Format::Json), Side::Value, &columns(), wanted).expect("JSON holds all");
+        let mut decoder =
+            decoder(&FormatSpec::new(Format::Json), Side::Value, &columns(), wanted).expect("JSON holds all");
         assert!(decoder.decode(&payloads).failures.is_empty());
         group.bench_function(name, |b| b.iter(|| black_box(decoder.decode(&payloads))));
     }
@@ -125,7 +126,8 @@ fn delimited_decode(c: &mut Criterion) {
         .decode(&orders(false))
         .columns;
     let spec = FormatSpec::new(Format::Delimited);
-    let payloads = encoder(&spec, Side::Value, &columns()).expect("all are primitive").encode(&rows, None, RECORDS).payloads;
+    let payloads =
+        encoder(&spec, Side::Value, &columns()).expect("all are primitive").encode(&rows, None, RECORDS).payloads;
     for (name, wanted) in [("2 of 10", &[1, 6][..]), ("all 10", &all)] {
         let mut decoder = decoder(&spec, Side::Value, &columns(), wanted).expect("all are primitive");
         group.bench_function(name, |b| b.iter(|| black_box(decoder.decode(&payloads))));

@@ -167,7 +167,8 @@ impl<'a> Binder<'a> {
                 Err(Diagnostic::user("a lambda may only be an argument of a function such as TRANSFORM").at(span))
             }
             ExprKind::Unit(unit) => {
-                let message = format!("the unit of time {unit} may only be an argument of a function such as TIMESTAMPADD");
+                let message =
+                    format!("the unit of time {unit} may only be an argument of a function such as TIMESTAMPADD");
                 Err(Diagnostic::user(message).at(span))
             }
             ExprKind::AtTimeZone { .. } => Err(Diagnostic::user("AT TIME ZONE is not implemented")
@@ -195,8 +196,10 @@ fn simple_case(span: Span) -> Diagnostic {
 }
 
 pub(super) fn untyped_null(span: Span) -> Diagnostic {
-    Diagnostic::user("Can't infer a type of null. Please explicitly cast it to a required type, e.g. CAST(null AS VARCHAR)")
-        .at(span)
+    Diagnostic::user(
+        "Can't infer a type of null. Please explicitly cast it to a required type, e.g. CAST(null AS VARCHAR)",
+    )
+    .at(span)
 }
 
 /// A literal, with the type that its text has.

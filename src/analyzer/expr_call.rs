@@ -41,7 +41,8 @@ impl Binder<'_> {
     }
 
     fn unknown_function(&self, name: &Ident) -> Diagnostic {
-        let error = Diagnostic::user(format!("Can't find any functions with the name '{}'", name.as_str())).at(name.span());
+        let error =
+            Diagnostic::user(format!("Can't find any functions with the name '{}'", name.as_str())).at(name.span());
         let known = self.registry.list();
         match suggest(name.as_str(), known.iter().map(|(name, _)| *name)) {
             Some(near) => error.help(format!("did you mean '{near}'?")),
@@ -71,9 +72,8 @@ impl Binder<'_> {
             plain.push(typed);
             given.push(argument);
         }
-        let resolved = resolve(function, &given).map_err(|Unresolved { message, help }| {
-            Diagnostic::user(message).at(span).help(help)
-        })?;
+        let resolved = resolve(function, &given)
+            .map_err(|Unresolved { message, help }| Diagnostic::user(message).at(span).help(help))?;
         self.finish_call(function, resolved, args, plain, span)
     }
 
@@ -96,7 +96,14 @@ impl Binder<'_> {
         let (mut types, mut exprs) = (Vec::new(), Vec::new());
         for (i, value) in plain.into_iter().enumerate() {
             let (Some(value), Some(pattern)) = (value, resolved.signature.pattern_at(i)) else { continue };
-            let ty = target(pattern, value.ty.as_ref(), &resolved.bindings).map_err(|_| untyped_null(args[i].span()))?;
+            let ty = match target(pattern, value.ty.as_ref(), &resolved.bindings) {
+                Ok(ty) => ty,
+                // a NULL whose type nothing else hangs on
+                Err(_) if matches!(pattern, Pattern::Generic(_)) && !resolved.signature.result.has_generic() => {
+                    SqlType::String
+                }
+                Err(_) => return Err(untyped_null(args[i].span())),
+            };
             exprs.push(coerce(value, &ty, ErrorRule::Shield));
             types.push(ty);
         }
@@ -136,7 +143,8 @@ impl Binder<'_> {
         self.params.truncate(depth);
         let bound = bound?;
         if !accepts(output, &bound.ty, false, &mut resolved.bindings) {
-            let wanted = target(output, None, &resolved.bindings).map_or_else(|_| output.to_string(), |ty| ty.to_string());
+            let wanted =
+                target(output, None, &resolved.bindings).map_or_else(|_| output.to_string(), |ty| ty.to_string());
             let message = format!("The lambda must give {wanted}, but {body} is {}", bound.ty);
             return Err(Diagnostic::user(message).at(body.span()).help("use CAST in the lambda"));
         }

@@ -24,10 +24,8 @@ pub(super) fn coerce(value: Typed, to: &SqlType, rule: ErrorRule) -> Expr {
     if &from == to {
         return value.expr;
     }
-    let widening = matches!(
-        (&from, to),
-        (SqlType::Int, SqlType::BigInt | SqlType::Double) | (SqlType::BigInt, SqlType::Double)
-    );
+    let widening =
+        matches!((&from, to), (SqlType::Int, SqlType::BigInt | SqlType::Double) | (SqlType::BigInt, SqlType::Double));
     let constant = matches!(value.expr, Expr::Literal(..));
     let cast = if widening {
         Expr::Cast(Cast::new(Box::new(value.expr), to.to_arrow()))
@@ -207,8 +205,12 @@ fn join_literal(common: &SqlType, literal: &Literal, ast: &ast::Expr) -> Result<
             }
             Some(SqlType::Boolean)
         }
-        (SqlType::Date, Literal::String(t)) => Some(calendar::parse_date(t).map(|_| SqlType::Date).ok_or_else(|| invalid(t))?),
-        (SqlType::Time, Literal::String(t)) => Some(calendar::parse_time(t).map(|_| SqlType::Time).ok_or_else(|| invalid(t))?),
+        (SqlType::Date, Literal::String(t)) => {
+            Some(calendar::parse_date(t).map(|_| SqlType::Date).ok_or_else(|| invalid(t))?)
+        }
+        (SqlType::Time, Literal::String(t)) => {
+            Some(calendar::parse_time(t).map(|_| SqlType::Time).ok_or_else(|| invalid(t))?)
+        }
         (SqlType::Timestamp, Literal::String(t)) => {
             Some(calendar::parse_timestamp(t).map(|_| SqlType::Timestamp).ok_or_else(|| invalid(t))?)
         }

@@ -11,7 +11,9 @@ use crate::types::{SqlField, SqlType};
 impl Binder<'_> {
     pub(super) fn array(&mut self, items: &[ast::Expr], span: Span) -> Result<Typed, Diagnostic> {
         if items.is_empty() {
-            return Err(Diagnostic::user("Array constructor cannot be empty. Please supply at least one element").at(span));
+            return Err(
+                Diagnostic::user("Array constructor cannot be empty. Please supply at least one element").at(span)
+            );
         }
         let all_null = || all_null("an array", "elements", span);
         let (item, items) = self.common(items.iter())?.ok_or_else(all_null)?;
@@ -21,7 +23,9 @@ impl Binder<'_> {
 
     pub(super) fn map(&mut self, entries: &[(ast::Expr, ast::Expr)], span: Span) -> Result<Typed, Diagnostic> {
         if entries.is_empty() {
-            return Err(Diagnostic::user("Map constructor cannot be empty. Please supply at least one key value pair").at(span));
+            return Err(
+                Diagnostic::user("Map constructor cannot be empty. Please supply at least one key value pair").at(span)
+            );
         }
         let (key, keys) =
             self.common(entries.iter().map(|(k, _)| k))?.ok_or_else(|| all_null("a map", "keys", span))?;
@@ -66,8 +70,7 @@ impl Binder<'_> {
             (Some(SqlType::Map(key, value)), given) => {
                 let fits = given.as_ref().is_none_or(|g| *g == *key || crate::function::resolve::widens(g, &key));
                 if !fits {
-                    let message =
-                        format!("The keys of {base} are {key}, but {index} is {}", at.type_name());
+                    let message = format!("The keys of {base} are {key}, but {index} is {}", at.type_name());
                     return Err(Diagnostic::user(message).at(index.span()).help("use CAST"));
                 }
                 let at = coerce(at, &key, ErrorRule::Propagate);

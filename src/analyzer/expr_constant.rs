@@ -5,8 +5,8 @@
 use datafusion::logical_expr::Expr;
 use datafusion::scalar::ScalarValue;
 
-use super::expr::{Bound, Typed};
 use super::expr::Binder;
+use super::expr::{Bound, Typed};
 use super::expr_coerce::{coerce, evaluate_constant, null_of};
 use super::scope::Scope;
 use crate::diagnostic::Diagnostic;
@@ -28,8 +28,9 @@ pub fn bind_constant(
     custom: &dyn Fn(&str) -> Option<SqlType>,
 ) -> Result<ScalarValue, Diagnostic> {
     let constant = |bound: &Expr| {
-        evaluate_constant(bound)
-            .map_err(|why| Diagnostic::user(format!("The value for '{column}' cannot be computed: {why}")).at(expr.span()))
+        evaluate_constant(bound).map_err(|why| {
+            Diagnostic::user(format!("The value for '{column}' cannot be computed: {why}")).at(expr.span())
+        })
     };
     if let ExprKind::Literal(Literal::Null) = &expr.kind {
         return constant(&null_of(target));
@@ -44,9 +45,8 @@ pub fn bind_constant(
         let message = format!("Expected type {target} for field '{column}' but got {ty}({expr})");
         return Err(Diagnostic::user(message).at(expr.span()).help(format!("write a {target}")));
     }
-    check_decimals(&value, &ty, target).map_err(|message| {
-        Diagnostic::user(format!("{message} for field '{column}'")).at(expr.span())
-    })?;
+    check_decimals(&value, &ty, target)
+        .map_err(|message| Diagnostic::user(format!("{message} for field '{column}'")).at(expr.span()))?;
     constant(&coerce(Typed::new(Expr::Literal(value, None), ty), target, ErrorRule::Propagate))
 }
 
@@ -76,7 +76,8 @@ fn check_decimals(value: &ScalarValue, from: &SqlType, to: &SqlType) -> Result<(
     let Some(unscaled) = values.wide(0) else { return Ok(()) };
     let (from, scale) = (i32::from(*from), i32::from(*scale));
     let fitted = decimal::rescale(unscaled, from, scale, Rounding::Down).filter(|v| decimal::fits(*v, *precision));
-    let exact = fitted.is_some_and(|v| scale >= from || decimal::rescale(v, scale, from, Rounding::Down) == Some(unscaled));
+    let exact =
+        fitted.is_some_and(|v| scale >= from || decimal::rescale(v, scale, from, Rounding::Down) == Some(unscaled));
     if exact {
         return Ok(());
     }

@@ -17,12 +17,7 @@ use crate::sql::ast::{self, BinaryOp, ExprKind, Literal, UnaryOp};
 use crate::types::{SqlType, pseudo};
 
 impl Binder<'_> {
-    pub(super) fn unary(
-        &mut self,
-        op: UnaryOp,
-        operand: &ast::Expr,
-        whole: &ast::Expr,
-    ) -> Result<Typed, Diagnostic> {
+    pub(super) fn unary(&mut self, op: UnaryOp, operand: &ast::Expr, whole: &ast::Expr) -> Result<Typed, Diagnostic> {
         let bound = self.typed(operand)?;
         if op == UnaryOp::Not {
             return Ok(Typed::new(Expr::Not(Box::new(boolean(bound, operand, "NOT")?)), SqlType::Boolean));
@@ -33,8 +28,10 @@ impl Binder<'_> {
                 _ => Typed::new(bound.expr, ty),
             }),
             _ => {
-                let message =
-                    format!("Error processing expression: {whole}. A sign is not supported before {}", bound.type_name());
+                let message = format!(
+                    "Error processing expression: {whole}. A sign is not supported before {}",
+                    bound.type_name()
+                );
                 Err(Diagnostic::user(message).at(whole.span()).help("a sign needs a number"))
             }
         }
@@ -62,7 +59,8 @@ impl Binder<'_> {
             return Ok(Typed::new(function.call(vec![l.expr, r.expr]), SqlType::String));
         }
         let wide = wider_number(lt, rt).ok_or_else(refused)?;
-        if let (SqlType::Decimal(..), Some(a), Some(b)) = (&wide, decimal::natural_type(lt), decimal::natural_type(rt)) {
+        if let (SqlType::Decimal(..), Some(a), Some(b)) = (&wide, decimal::natural_type(lt), decimal::natural_type(rt))
+        {
             let result = decimal::result_type(op, a, b);
             let function = op.function(lt.clone(), rt.clone(), result.clone());
             return Ok(Typed::new(function.call(vec![l.expr, r.expr]), result));
@@ -91,12 +89,7 @@ impl Binder<'_> {
         Ok(holds(compare(op, l, r)))
     }
 
-    pub(super) fn distinct(
-        &mut self,
-        left: &ast::Expr,
-        right: &ast::Expr,
-        negated: bool,
-    ) -> Result<Typed, Diagnostic> {
+    pub(super) fn distinct(&mut self, left: &ast::Expr, right: &ast::Expr, negated: bool) -> Result<Typed, Diagnostic> {
         let (l, r) = self.compared(left, right)?;
         let name = if negated { "IS_NOT_DISTINCT_FROM" } else { "IS_DISTINCT_FROM" };
         let (l, r, _) = comparable(l, r, left, right, name, false)?;
@@ -290,9 +283,8 @@ fn arithmetic_refused(left: &Typed, right: &Typed, whole: &ast::Expr) -> Diagnos
 
 /// True for ROWTIME, WINDOWSTART and WINDOWEND.
 fn is_time_column(expr: &ast::Expr) -> bool {
-    expr.as_column().is_some_and(|c| {
-        [pseudo::ROWTIME, pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&c.name.as_str())
-    })
+    expr.as_column()
+        .is_some_and(|c| [pseudo::ROWTIME, pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&c.name.as_str()))
 }
 
 /// A string literal as ms since the epoch; everything else as it is.

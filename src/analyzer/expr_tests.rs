@@ -5,6 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Field, Schema};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::Expr;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyContext};
 
 use super::expr::bind;
 use super::scope::{Scope, ScopeColumn};
@@ -53,7 +56,8 @@ pub(super) fn run(expression: &str, table: Table<'_>) -> (String, String, Vec<(u
     let compiled = CompiledExpr::new(&bound.expr, &batch.schema()).expect("compiles");
     let evaluate = |batch: &RecordBatch, present: Option<&BooleanBuffer>| {
         let mut reports = Vec::new();
-        let array = compiled.evaluate(batch, present, &mut |row, why| reports.push((row, why.to_owned()))).expect("runs");
+        let array =
+            compiled.evaluate(batch, present, &mut |row, why| reports.push((row, why.to_owned()))).expect("runs");
         assert_eq!(array.data_type(), &bound.ty.to_arrow(), "{expression} gives the type it says");
         (array, reports)
     };
@@ -71,7 +75,17 @@ pub(super) fn run(expression: &str, table: Table<'_>) -> (String, String, Vec<(u
     for row in (0..batch.num_rows()).step_by(2) {
         assert_eq!(shown(&half.slice(row, 1)), shown(&whole.slice(row, 1)), "{expression}: row {row} of half");
     }
+    let simple = simplified(bound.expr.clone(), &batch);
+    let simple = CompiledExpr::new(&simple, &batch.schema()).expect("compiles when simplified");
+    let simple = simple.evaluate(&batch, None, &mut |_, _| ()).expect("runs");
+    assert_eq!(shown(&simple), shown(&whole), "{expression}: DataFusion's simplifier changes no row");
     (bound.ty.to_string(), shown(&whole), reports)
+}
+
+fn simplified(expr: Expr, batch: &RecordBatch) -> Expr {
+    let schema = DFSchema::try_from(batch.schema().as_ref().clone()).expect("is a schema");
+    let context = SimplifyContext::builder().with_schema(Arc::new(schema)).build();
+    ExprSimplifier::new(context).simplify(expr).expect("simplifies")
 }
 
 /// Checks rows (separated by ` | `) and how many reports there are, for each expression.

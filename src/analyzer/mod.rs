@@ -6,10 +6,14 @@
 
 pub mod aggregate;
 pub mod expr;
+#[cfg(test)]
+mod expr_binding_tests;
 mod expr_call;
 mod expr_coerce;
 mod expr_collection;
 pub mod expr_constant;
+#[cfg(test)]
+mod expr_function_tests;
 mod expr_operator;
 #[cfg(test)]
 mod expr_tests;

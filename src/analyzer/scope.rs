@@ -123,10 +123,7 @@ impl Scope {
 
     fn ambiguous(&self, name: &Ident, first: &ScopeColumn, second: &ScopeColumn) -> Diagnostic {
         let message = format!("{}olumn '{}' is ambiguous", self.prefix(), name.as_str());
-        let either = format!(
-            "use {}.{} or {}.{}",
-            first.qualifier, first.name, second.qualifier, second.name
-        );
+        let either = format!("use {}.{} or {}.{}", first.qualifier, first.name, second.qualifier, second.name);
         Diagnostic::user(message).at(name.span()).help(either)
     }
 

@@ -80,16 +80,15 @@ impl Place {
         }
         check_writable(data_dir)?;
         let workers = values.limit(config::WORKER_THREADS);
-        Engine::open(EngineConfig {
-            data_dir: Some(data_dir.to_owned()),
-            properties,
-            workers,
-            ..EngineConfig::default()
-        })
+        Engine::open(EngineConfig { data_dir: Some(data_dir.to_owned()), properties, workers, ..EngineConfig::default() })
     }
 
     /// The client of this place. `properties` are set: for an engine of our own as the server's, at a server as the session's.
-    pub(super) fn open(&self, unnamed: Unnamed, properties: &BTreeMap<String, String>) -> Result<Opened, Diagnostic> {
+    pub(super) fn open(
+        &self,
+        unnamed: Unnamed,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Opened, Diagnostic> {
         if let Some(url) = &self.server {
             let mut client = HttpClient::new(url)?;
             client.info()?;

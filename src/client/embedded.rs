@@ -50,8 +50,8 @@ impl Client for EmbeddedClient {
     }
 
     fn info(&mut self) -> Result<ServerInfo, Diagnostic> {
-        let service_id = self.engine.service_id().to_owned();
-        Ok(ServerInfo { version: VERSION.to_owned(), service_id, location: self.location.clone() })
+        let service_id = self.engine.service_id();
+        Ok(ServerInfo { version: VERSION.to_owned(), service_id: service_id.to_owned(), location: self.location.clone() })
     }
 
     fn insert(

@@ -130,8 +130,10 @@ pub fn decode_windowed(
                 inner.append_null();
                 if let Some(key) = key {
                     let kind = if session { "session" } else { "time" };
-                    let reason =
-                        format!("a key with a {kind} window has at least {window_len} bytes, this one has {}", key.len());
+                    let reason = format!(
+                        "a key with a {kind} window has at least {window_len} bytes, this one has {}",
+                        key.len()
+                    );
                     failures.push(DecodeFailure { row, reason });
                 }
                 (0, 0)
@@ -236,7 +238,8 @@ mod tests {
         let columns = [Column::key("K", SqlType::Int)];
         let spec = FormatSpec::new(Format::Kafka);
         let mut decoder = KeyDecoder::new(&spec, &columns, &[0], Some(KeyWindow::Time { size_ms: 1 })).unwrap();
-        let keys = BinaryArray::from(vec![Some(b"123456789".as_slice()), Some(b"x"), Some(b"\0\0\0\x07\0\0\0\0\0\0\0\0")]);
+        let keys =
+            BinaryArray::from(vec![Some(b"123456789".as_slice()), Some(b"x"), Some(b"\0\0\0\x07\0\0\0\0\0\0\0\0")]);
         let decoded = decoder.decode(&keys);
         assert_eq!(decoded.keys.failures.iter().map(|f| f.row).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(column_values(&decoded.keys.columns[0]), ["NULL", "NULL", "7"]);

@@ -12,7 +12,9 @@ use crate::types::{Column, ColumnRole, SqlType, backquoted};
 /// # Errors
 /// Names the format, the column and the type or property that does not fit, and the remedy.
 pub fn check(spec: &FormatSpec, side: Side, columns: &[Column]) -> Result<(), Diagnostic> {
-    if side == Side::Key && let Some(column) = columns.iter().find(|column| column.ty.contains_map()) {
+    if side == Side::Key
+        && let Some(column) = columns.iter().find(|column| column.ty.contains_map())
+    {
         return Err(Diagnostic::user(format!(
             "Map keys, including types that contain maps, are not supported as they may lead to unexpected behavior due to \
              inconsistent serialization. Key column name: {}. Column type: {}.",
@@ -36,7 +38,9 @@ fn known_properties(format: Format) -> &'static [&'static str] {
     match format {
         Format::Delimited => &[delimited::DELIMITER],
         Format::JsonSr | Format::Avro => &["fullSchemaName", "schemaId"],
-        Format::Protobuf => &["fullSchemaName", "schemaId", "unwrapPrimitives", "nullableRepresentation", "subjectName"],
+        Format::Protobuf => {
+            &["fullSchemaName", "schemaId", "unwrapPrimitives", "nullableRepresentation", "subjectName"]
+        }
         Format::ProtobufNoSr => &["unwrapPrimitives", "nullableRepresentation"],
         Format::Json | Format::Kafka | Format::None => &[],
     }
@@ -104,33 +108,36 @@ fn has_choice_of_wrapping(format: Format) -> bool {
 /// The first reason against these columns.
 fn refusal(format: Format, columns: &[Column]) -> Option<Refusal> {
     if format == Format::None && !columns.is_empty() {
-        let reason = format!("The 'NONE' format can only be used when no columns are defined. Got: {}", listed(columns));
+        let reason =
+            format!("The 'NONE' format can only be used when no columns are defined. Got: {}", listed(columns));
         return Some(Refusal { reason, help: "use JSON or KAFKA, or declare no columns on this side".to_owned() });
     }
     if format == Format::Kafka && columns.len() > 1 {
         let reason = format!("The 'KAFKA' format only supports a single field. Got: {}", listed(columns));
         return Some(Refusal { reason, help: "use JSON or DELIMITED for several columns".to_owned() });
     }
-    columns.iter().find_map(|column| {
-        let unsupported = unsupported_in(format, &column.ty)?;
-        let name = backquoted(column.name.as_str());
-        let place = if format == Format::Kafka { String::new() } else { format!(", column: {name}") };
-        Some(match unsupported {
-            Unsupported::Type(ty) => Refusal {
-                reason: format!("The '{format}' format does not support type '{}'{place}", base_name(ty)),
-                help: format!("use JSON, which holds {name} of type {}, or another type", column.ty),
-            },
-            Unsupported::MapKey => Refusal {
-                reason: match format {
-                    Format::Json | Format::JsonSr => "JSON only supports MAP types with STRING keys".to_owned(),
-                    Format::Avro => "Avro only supports MAPs with STRING keys".to_owned(),
-                    other => format!("{other} format only supports MAP types with STRING keys"),
-                } + &place,
-                help: format!("make the keys of {name} STRING; it is {}", column.ty),
-            },
+    columns
+        .iter()
+        .find_map(|column| {
+            let unsupported = unsupported_in(format, &column.ty)?;
+            let name = backquoted(column.name.as_str());
+            let place = if format == Format::Kafka { String::new() } else { format!(", column: {name}") };
+            Some(match unsupported {
+                Unsupported::Type(ty) => Refusal {
+                    reason: format!("The '{format}' format does not support type '{}'{place}", base_name(ty)),
+                    help: format!("use JSON, which holds {name} of type {}, or another type", column.ty),
+                },
+                Unsupported::MapKey => Refusal {
+                    reason: match format {
+                        Format::Json | Format::JsonSr => "JSON only supports MAP types with STRING keys".to_owned(),
+                        Format::Avro => "Avro only supports MAPs with STRING keys".to_owned(),
+                        other => format!("{other} format only supports MAP types with STRING keys"),
+                    } + &place,
+                    help: format!("make the keys of {name} STRING; it is {}", column.ty),
+                },
+            })
         })
-    })
-    .or_else(|| if format == Format::Avro { avro_name_refusal(columns) } else { None })
+        .or_else(|| if format == Format::Avro { avro_name_refusal(columns) } else { None })
 }
 
 enum Unsupported<'a> {
@@ -242,7 +249,9 @@ mod tests {
             assert!(!nested.iter().any(|ty| supports(format, ty)), "{format}");
         }
         assert!(supports(Delimited, &SqlType::Time) && !supports(Kafka, &SqlType::Time));
-        assert!(supports(Kafka, &SqlType::Bytes) && !supports(Kafka, &SqlType::Boolean) && !supports(None, &SqlType::Int));
+        assert!(
+            supports(Kafka, &SqlType::Bytes) && !supports(Kafka, &SqlType::Boolean) && !supports(None, &SqlType::Int)
+        );
     }
 
     #[test]
@@ -256,11 +265,31 @@ mod tests {
         );
         let two = [Column::value("V0", SqlType::Int), Column::value("V1", SqlType::String)];
         for (format, columns, want) in [
-            (Format::Kafka, &two[..], "The 'KAFKA' format only supports a single field. Got: [`V0` INTEGER, `V1` STRING]"),
-            (Format::Kafka, &[Column::value("D", SqlType::Decimal(4, 2))], "The 'KAFKA' format does not support type 'DECIMAL'"),
-            (Format::None, &two[..1], "The 'NONE' format can only be used when no columns are defined. Got: [`V0` INTEGER]"),
-            (Format::Json, &[Column::value("M", map(SqlType::Int))], "JSON only supports MAP types with STRING keys, column: `M`"),
-            (Format::Protobuf, &[Column::value("M", map(SqlType::Int))], "PROTOBUF format only supports MAP types with STRING keys"),
+            (
+                Format::Kafka,
+                &two[..],
+                "The 'KAFKA' format only supports a single field. Got: [`V0` INTEGER, `V1` STRING]",
+            ),
+            (
+                Format::Kafka,
+                &[Column::value("D", SqlType::Decimal(4, 2))],
+                "The 'KAFKA' format does not support type 'DECIMAL'",
+            ),
+            (
+                Format::None,
+                &two[..1],
+                "The 'NONE' format can only be used when no columns are defined. Got: [`V0` INTEGER]",
+            ),
+            (
+                Format::Json,
+                &[Column::value("M", map(SqlType::Int))],
+                "JSON only supports MAP types with STRING keys, column: `M`",
+            ),
+            (
+                Format::Protobuf,
+                &[Column::value("M", map(SqlType::Int))],
+                "PROTOBUF format only supports MAP types with STRING keys",
+            ),
             (Format::Avro, &[Column::value("S", in_struct("1a", SqlType::Int))], "Illegal initial character: 1a"),
             (Format::Avro, &[Column::value("a-b", SqlType::Int)], "Illegal character in: a-b"),
         ] {

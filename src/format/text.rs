@@ -15,6 +15,9 @@ pub fn java_double(value: f64, out: &mut String) {
 /// As [`java_double`], to bytes.
 pub fn push_java_double(value: f64, out: &mut Vec<u8>) {
     let magnitude = value.abs();
+    if push_short_double(value, magnitude, out) {
+        return;
+    }
     let mut buffer = ryu::Buffer::new();
     if (1e-3..1e7).contains(&magnitude) || value == 0.0 {
         out.extend_from_slice(buffer.format_finite(value).as_bytes());
@@ -27,6 +30,45 @@ pub fn push_java_double(value: f64, out: &mut Vec<u8>) {
         out.extend_from_slice(b"NaN");
     } else {
         out.extend_from_slice(if value > 0.0 { b"Infinity" } else { b"-Infinity" });
+    }
+}
+
+/// Appends a value of few fraction digits, as amounts and rates have: several times faster than the general way. False if
+/// it is none.
+///
+/// If `n / 10^k` gives the value back, `n` and `10^k` being exact, then the decimal `n × 10^-k` reads as it; of at most 15 digits
+/// there is only one such decimal, so the one with the smallest `k` is the shortest.
+#[inline]
+fn push_short_double(value: f64, magnitude: f64, out: &mut Vec<u8>) -> bool {
+    if !(1e-3..1e7).contains(&magnitude) {
+        return false;
+    }
+    for (digits, power) in [(1, 10_u32), (2, 100), (4, 10_000)] {
+        let scaled = (magnitude * f64::from(power) + 0.5) as u64;
+        if scaled as f64 / f64::from(power) == magnitude {
+            if value < 0.0 {
+                out.push(b'-');
+            }
+            push_fraction(scaled / u64::from(power), (scaled % u64::from(power)) as u32, digits, out);
+            return true;
+        }
+    }
+    false
+}
+
+/// Appends `whole.fraction` with `fraction` of so many digits, without zeros at its end (but for a lone one).
+fn push_fraction(whole: u64, fraction: u32, digits: usize, out: &mut Vec<u8>) {
+    push_integer(whole, out);
+    out.push(b'.');
+    let from = out.len();
+    out.resize(from + digits, b'0');
+    let mut rest = fraction;
+    for place in out[from..].iter_mut().rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    while out.len() > from + 1 && out.last() == Some(&b'0') {
+        out.pop();
     }
 }
 
@@ -146,10 +188,26 @@ mod tests {
     #[test]
     fn doubles_as_java() {
         for (value, want) in [
-            (0.0, "0.0"), (-0.0, "-0.0"), (1.0, "1.0"), (-12.34, "-12.34"), (1e-3, "0.001"), (9.99e-4, "9.99E-4"), (1e7, "1.0E7"),
-            (9_999_999.5, "9999999.5"), (12_345_678.9, "1.23456789E7"), (1e10, "1.0E10"), (1.5e300, "1.5E300"), (-2.5e-300, "-2.5E-300"),
-            (f64::MAX, "1.7976931348623157E308"), (5e-324, "4.9E-324"), (1e-5, "1.0E-5"), (1.234e-5, "1.234E-5"), (100_000_000_000_000_000_000.0, "1.0E20"),
-            (f64::NAN, "NaN"), (f64::INFINITY, "Infinity"), (f64::NEG_INFINITY, "-Infinity"),
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (-12.34, "-12.34"),
+            (1e-3, "0.001"),
+            (9.99e-4, "9.99E-4"),
+            (1e7, "1.0E7"),
+            (9_999_999.5, "9999999.5"),
+            (12_345_678.9, "1.23456789E7"),
+            (1e10, "1.0E10"),
+            (1.5e300, "1.5E300"),
+            (-2.5e-300, "-2.5E-300"),
+            (f64::MAX, "1.7976931348623157E308"),
+            (5e-324, "4.9E-324"),
+            (1e-5, "1.0E-5"),
+            (1.234e-5, "1.234E-5"),
+            (100_000_000_000_000_000_000.0, "1.0E20"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "Infinity"),
+            (f64::NEG_INFINITY, "-Infinity"),
         ] {
             assert_eq!(double(value), want);
         }
@@ -175,6 +233,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn short_doubles_are_the_shortest(n in -99_999_999_i64..100_000_000, digits in 1..5_i32) {
+            let value = n as f64 / 10_f64.powi(digits);
+            if (1e-3..1e7).contains(&value.abs()) {
+                prop_assert_eq!(double(value), ryu::Buffer::new().format(value).to_owned());
+            }
+        }
+
         #[test]
         fn doubles_read_back(value in any::<f64>()) {
             let read = crate::format::number::parse_java_f64(double(value).as_bytes()).unwrap();

@@ -72,11 +72,7 @@ pub fn negate(ty: SqlType) -> BoundFunction {
     BoundFunction::new("NEGATE", negate_kernel, vec![ty.clone()], ty, ErrorRule::Propagate)
 }
 
-fn evaluate(
-    op: Arithmetic,
-    call: &Call<'_>,
-    failures: &mut Failures<'_>,
-) -> Result<ColumnarValue, DataFusionError> {
+fn evaluate(op: Arithmetic, call: &Call<'_>, failures: &mut Failures<'_>) -> Result<ColumnarValue, DataFusionError> {
     let nulls = either(null_rows(&call.args[0], call.rows), null_rows(&call.args[1], call.rows));
     if let Some(nulls) = &nulls {
         failures.fail_rows(nulls, NULL_OPERAND);

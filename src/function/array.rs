@@ -53,7 +53,9 @@ pub const FUNCTIONS: &[Function] = &[
         "ARRAY_EXCEPT",
         CATEGORY,
         "The distinct elements of the first array that are not in the second.",
-        &[Variation::new("(left ARRAY<T>, right ARRAY<T>) -> ARRAY<T>", |c, f| set_operation(c, f, SetOperation::Except))],
+        &[Variation::new("(left ARRAY<T>, right ARRAY<T>) -> ARRAY<T>", |c, f| {
+            set_operation(c, f, SetOperation::Except)
+        })],
     ),
     Function::new(
         "ARRAY_INTERSECT",
@@ -67,7 +69,9 @@ pub const FUNCTIONS: &[Function] = &[
         "ARRAY_UNION",
         CATEGORY,
         "The distinct elements of both arrays.",
-        &[Variation::new("(left ARRAY<T>, right ARRAY<T>) -> ARRAY<T>", |c, f| set_operation(c, f, SetOperation::Union))],
+        &[Variation::new("(left ARRAY<T>, right ARRAY<T>) -> ARRAY<T>", |c, f| {
+            set_operation(c, f, SetOperation::Union)
+        })],
     ),
     Function::new(
         "ARRAY_JOIN",
@@ -142,7 +146,8 @@ fn pick(
     failures: &mut Failures<'_>,
     mut f: impl FnMut(usize) -> Result<Option<Vec<u32>>, Reason>,
 ) -> Out {
-    let (mut places, mut lengths, mut valid) = (Vec::new(), Vec::with_capacity(call.rows), Vec::with_capacity(call.rows));
+    let (mut places, mut lengths, mut valid) =
+        (Vec::new(), Vec::with_capacity(call.rows), Vec::with_capacity(call.rows));
     for row in 0..call.rows {
         let picked = wanted(failures, row, &mut f);
         valid.push(picked.is_some());
@@ -222,7 +227,8 @@ fn distinct(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
     let values = lists.at(0).0.values();
     pick(call, values, failures, |row| {
         let mut seen = HashSet::new();
-        Ok(elements(&lists, row).map(|range| places(range).filter(|&i| seen.insert(key_of(values.as_ref(), i as usize))).collect()))
+        Ok(elements(&lists, row)
+            .map(|range| places(range).filter(|&i| seen.insert(key_of(values.as_ref(), i as usize))).collect()))
     })
 }
 
@@ -256,7 +262,9 @@ fn set_operation(call: &Call<'_>, failures: &mut Failures<'_>, operation: SetOpe
 fn joinable(types: &[SqlType]) -> Result<SqlType, String> {
     use SqlType as T;
     match types.first() {
-        Some(T::Array(item)) if matches!(**item, T::Boolean | T::Int | T::BigInt | T::Double | T::Decimal(..) | T::String) => {
+        Some(T::Array(item))
+            if matches!(**item, T::Boolean | T::Int | T::BigInt | T::Double | T::Decimal(..) | T::String) =>
+        {
             Ok(T::String)
         }
         Some(other) => Err(format!("ARRAY_JOIN takes arrays of BOOLEAN, numbers or STRING, not {other}")),

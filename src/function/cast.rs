@@ -5,18 +5,19 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, StructArray, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, ListArray, MapArray, PrimitiveArray, StructArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{take, unary};
 use arrow::datatypes::{
-    DataType, Date32Type, Field, Float64Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMillisecondType,
+    DataType, Date32Type, Decimal128Type, Field, Float64Type, Int32Type, Int64Type, Time32MillisecondType,
+    TimestampMillisecondType,
 };
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
 
 use super::calendar::{self, DAY_MS};
-use super::columns::{Strs, View, binaries, bools, prims, strings};
+use super::columns::{Strs, View, binaries, bools, prims, texts};
 use super::decimal::{self, Rounding, Unscaled};
 use super::eval::{Failures, Reason};
 use super::text;
@@ -32,9 +33,9 @@ pub fn is_supported(from: &SqlType, to: &SqlType) -> bool {
     match (from, to) {
         (T::Array(a), T::Array(b)) => is_supported(a, b),
         (T::Map(k, v), T::Map(l, w)) => is_supported(k, l) && is_supported(v, w),
-        (T::Struct(a), T::Struct(b)) => {
-            b.iter().all(|to| a.iter().find(|from| from.name == to.name).is_none_or(|from| is_supported(&from.ty, &to.ty)))
-        }
+        (T::Struct(a), T::Struct(b)) => b
+            .iter()
+            .all(|to| a.iter().find(|from| from.name == to.name).is_none_or(|from| is_supported(&from.ty, &to.ty))),
         (T::Bytes, _) => false,
         (_, T::String) => true,
         (T::Int, T::BigInt | T::Decimal(..) | T::Double) => true,
@@ -83,7 +84,9 @@ pub fn cast(
         (T::Decimal(..), T::Double) => decimal::doubles(array, failures),
         (T::Decimal(..), T::Int | T::BigInt) => decimal_to_integer(array, to, failures),
         (T::BigInt, T::Int) => Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Int64Type>(), |v| v as i32))),
-        (T::Double, T::Int) => Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Float64Type>(), |v| v as i32))),
+        (T::Double, T::Int) => {
+            Ok(Arc::new(unary::<_, _, Int32Type>(array.as_primitive::<Float64Type>(), |v| v as i32)))
+        }
         (T::Double, T::BigInt) => {
             Ok(Arc::new(unary::<_, _, Int64Type>(array.as_primitive::<Float64Type>(), |v| v as i64)))
         }
@@ -105,41 +108,35 @@ pub fn cast(
 }
 
 fn to_string(array: &ArrayRef, failures: &mut Failures<'_>) -> Result<ArrayRef, DataFusionError> {
-    let mut buffer = String::new();
-    strings(array.len(), failures, |row| {
+    texts(array.len(), failures, |row, out| {
         if array.is_null(row) {
-            return Ok(None);
+            return Ok(false);
         }
-        buffer.clear();
-        text::print(array.as_ref(), row, &mut buffer);
-        Ok(Some(buffer.clone()))
+        text::print(array.as_ref(), row, out);
+        Ok(true)
     })
     .into_array(array.len())
 }
 
-fn from_string(
-    array: &ArrayRef,
-    to: &SqlType,
-    failures: &mut Failures<'_>,
-) -> Result<ArrayRef, DataFusionError> {
+fn from_string(array: &ArrayRef, to: &SqlType, failures: &mut Failures<'_>) -> Result<ArrayRef, DataFusionError> {
     let (rows, value) = (array.len(), ColumnarValue::Array(array.clone()));
-    let texts: Strs<'_> = View::of(&value)?;
+    let strings: Strs<'_> = View::of(&value)?;
     let refuse = |text: &str| Reason::from(format!("cannot cast '{text}' to {to}"));
     macro_rules! parse {
         ($text:ident => $parsed:expr) => {
-            |row| match texts.get(row) {
+            |row| match strings.get(row) {
                 Some($text) => $parsed.map(Some).ok_or_else(|| refuse($text)),
                 None => Ok(None),
             }
         };
     }
     let column = match to {
-        SqlType::Boolean => bools(rows, failures, |row| Ok(texts.get(row).map(text::parse_boolean))),
+        SqlType::Boolean => bools(rows, failures, |row| Ok(strings.get(row).map(text::parse_boolean))),
         SqlType::Int => prims::<Int32Type>(rows, failures, parse!(t => parse_integer(t))),
         SqlType::BigInt => prims::<Int64Type>(rows, failures, parse!(t => parse_integer(t))),
         SqlType::Double => prims::<Float64Type>(rows, failures, parse!(t => text::parse_double(text::trim(t)))),
         SqlType::Decimal(p, s) => decimal::build(&to.to_arrow(), rows, failures, |row| {
-            let Some(text) = texts.get(row) else { return Ok(None) };
+            let Some(text) = strings.get(row) else { return Ok(None) };
             let (value, scale) = decimal::parse(text::trim(text)).ok_or_else(|| refuse(text))?;
             decimal::fit(value, scale, *p, *s, || text.to_owned()).map(Some)
         }),
@@ -173,6 +170,9 @@ fn to_decimal(
 ) -> Result<ArrayRef, DataFusionError> {
     let rows = array.len();
     let to = SqlType::Decimal(precision, scale).to_arrow();
+    if let Some(widened) = widen_decimal(array, from, (precision, scale)) {
+        return Ok(Arc::new(widened.with_data_type(to)));
+    }
     let column = if from == &SqlType::Double {
         let doubles = array.as_primitive::<Float64Type>();
         decimal::build(&to, rows, failures, |row| {
@@ -193,6 +193,26 @@ fn to_decimal(
         })
     };
     column.into_array(rows)
+}
+
+/// An exact number at a type that holds all values of its own, by one multiplication; `None` if this is no such cast.
+fn widen_decimal(
+    array: &ArrayRef,
+    from: &SqlType,
+    (precision, scale): (u8, u8),
+) -> Option<PrimitiveArray<Decimal128Type>> {
+    let (own_precision, own_scale) = decimal::natural_type(from)?;
+    let widens = precision <= 38 && scale >= own_scale && precision - scale >= own_precision - own_scale;
+    if !widens {
+        return None;
+    }
+    let power = 10_i128.pow(u32::from(scale - own_scale));
+    Some(match from {
+        SqlType::Int => unary(array.as_primitive::<Int32Type>(), |v| i128::from(v).wrapping_mul(power)),
+        SqlType::BigInt => unary(array.as_primitive::<Int64Type>(), |v| i128::from(v).wrapping_mul(power)),
+        _ if power == 1 => array.as_primitive::<Decimal128Type>().clone(),
+        _ => unary(array.as_primitive::<Decimal128Type>(), |v| v.wrapping_mul(power)),
+    })
 }
 
 /// Cuts the fraction off and keeps the low-order bits.

@@ -5,8 +5,8 @@
 
 use arrow::array::{
     Array, ArrayAccessor, ArrayRef, ArrowPrimitiveType, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder,
-    Date32Array, Float64Array, Int32Array, Int64Array, ListArray, ListBuilder, MapArray, PrimitiveArray, PrimitiveBuilder,
-    StringArray, StringBuilder, StructArray, Time32MillisecondArray, TimestampMillisecondArray,
+    Date32Array, Float64Array, Int32Array, Int64Array, ListArray, ListBuilder, MapArray, PrimitiveArray,
+    PrimitiveBuilder, StringArray, StringBuilder, StructArray, Time32MillisecondArray, TimestampMillisecondArray,
 };
 use arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
@@ -134,11 +134,7 @@ pub fn binaries<S: AsRef<[u8]>>(
 }
 
 /// Builds a BOOLEAN column, row by row.
-pub fn bools(
-    rows: usize,
-    failures: &mut Failures<'_>,
-    mut f: impl FnMut(usize) -> Outcome<bool>,
-) -> ColumnarValue {
+pub fn bools(rows: usize, failures: &mut Failures<'_>, mut f: impl FnMut(usize) -> Outcome<bool>) -> ColumnarValue {
     let mut builder = BooleanBuilder::with_capacity(rows);
     for row in 0..rows {
         builder.append_option(wanted(failures, row, &mut f));

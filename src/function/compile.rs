@@ -59,19 +59,11 @@ fn compile_all(exprs: &[Expr], schema: &SchemaRef) -> Result<Vec<Arc<dyn Node>>,
     exprs.iter().map(|e| compile(e, schema)).collect()
 }
 
-fn truth_test(
-    operand: &Expr,
-    kind: TruthTestKind,
-    schema: &SchemaRef,
-) -> Result<Arc<dyn Node>, DataFusionError> {
+fn truth_test(operand: &Expr, kind: TruthTestKind, schema: &SchemaRef) -> Result<Arc<dyn Node>, DataFusionError> {
     Ok(Arc::new(TruthTest { operand: compile(operand, schema)?, kind }))
 }
 
-fn compile_binary(
-    binary: &BinaryExpr,
-    expr: &Expr,
-    schema: &SchemaRef,
-) -> Result<Arc<dyn Node>, DataFusionError> {
+fn compile_binary(binary: &BinaryExpr, expr: &Expr, schema: &SchemaRef) -> Result<Arc<dyn Node>, DataFusionError> {
     if matches!(binary.op, Operator::And | Operator::Or) {
         let mut operands = Vec::new();
         flatten(expr, binary.op, schema, &mut operands)?;
@@ -97,9 +89,24 @@ fn flatten(
             flatten(&binary.right, op, schema, operands)
         }
         other => {
-            operands.push(compile(other, schema)?);
+            let operand = compile(other, schema)?;
+            operands.push(if is_three_valued(other) {
+                Arc::new(TruthTest { operand, kind: TruthTestKind::IsTrue })
+            } else {
+                operand
+            });
             Ok(())
         }
+    }
+}
+
+/// True for a comparison that the optimizer has laid bare by taking a BETWEEN or IN apart: below the binder's IS TRUE its NULL is false and
+/// fails nobody.
+fn is_three_valued(expr: &Expr) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) => Comparison::of(binary.op).is_some(),
+        Expr::Between(_) | Expr::InList(_) | Expr::Literal(ScalarValue::Boolean(None), _) => true,
+        _ => false,
     }
 }
 
@@ -113,8 +120,7 @@ fn compile_between(between: &Between, schema: &SchemaRef) -> Result<Arc<dyn Node
 }
 
 fn compile_in(list: &InList, schema: &SchemaRef) -> Result<Arc<dyn Node>, DataFusionError> {
-    let node: Arc<dyn Node> =
-        Arc::new(InNode::new(compile(&list.expr, schema)?, compile_all(&list.list, schema)?)?);
+    let node: Arc<dyn Node> = Arc::new(InNode::new(compile(&list.expr, schema)?, compile_all(&list.list, schema)?)?);
     Ok(if list.negated { Arc::new(NotNode { operand: node }) } else { node })
 }
 

@@ -3,7 +3,10 @@
 //! Not `java.math.BigDecimal`: precision ends at 76 digits. The subtle thing: nothing is ever rounded in an operator; a result that does not fit
 //! its type exactly (1 / 3) fails its row, as ksqlDB's "no rounding" does.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute::{binary, unary};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Float64Type, Int32Type, Int64Type, i256};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
@@ -70,19 +73,7 @@ pub fn evaluate(
         && right.precision <= NARROW_DIGITS
         && !matches!(op, Arithmetic::Divide | Arithmetic::Modulo);
     if narrow {
-        let (grow_left, grow_right) = match op {
-            Arithmetic::Multiply => (1, 1),
-            _ => (10_i128.pow(u32::from(scale - left.scale)), 10_i128.pow(u32::from(scale - right.scale))),
-        };
-        return Ok(prims_of::<Decimal128Type>(&call.result_type(), call.rows, failures, |row| {
-            let (Some(a), Some(b)) = (left.narrow(row), right.narrow(row)) else { return Ok(None) };
-            let (a, b) = (a * grow_left, b * grow_right);
-            Ok(Some(match op {
-                Arithmetic::Add => a + b,
-                Arithmetic::Subtract => a - b,
-                _ => a * b,
-            }))
-        }));
+        return narrow_operator(op, call, (&left, &right), scale);
     }
     wide(call, failures, |row| {
         let (Some(a), Some(b)) = (left.wide(row), right.wide(row)) else { return Ok(None) };
@@ -92,7 +83,9 @@ pub fn evaluate(
                 a.zip(b).and_then(|(a, b)| if op == Arithmetic::Add { a.checked_add(b) } else { a.checked_sub(b) })
             }
             Arithmetic::Multiply => a.checked_mul(b).and_then(|v| shrink_exact(v, left.scale + right.scale, scale)),
-            Arithmetic::Divide => return divide(a, b, i32::from(scale) + i32::from(right.scale) - i32::from(left.scale), precision),
+            Arithmetic::Divide => {
+                return divide(a, b, i32::from(scale) + i32::from(right.scale) - i32::from(left.scale), precision);
+            }
             Arithmetic::Modulo if b == i256::ZERO => return Err(BY_ZERO.into()),
             Arithmetic::Modulo => {
                 let (a, b) = (grow(a, scale - left.scale), grow(b, scale - right.scale));
@@ -101,6 +94,31 @@ pub fn evaluate(
         };
         value.filter(|v| fits(*v, precision)).map(Some).ok_or_else(|| overflow(call.result))
     })
+}
+
+/// `+ - *` where 128 bits hold every operand and result for sure: Arrow's loops, at Arrow's speed.
+fn narrow_operator(
+    op: Arithmetic,
+    call: &Call<'_>,
+    (left, right): (&Unscaled, &Unscaled),
+    scale: u8,
+) -> Result<ColumnarValue, DataFusionError> {
+    let grow_left = 10_i128.pow(u32::from(scale.saturating_sub(left.scale)));
+    let grow_right = 10_i128.pow(u32::from(scale.saturating_sub(right.scale)));
+    // what stands below a NULL may be anything, so nothing here may panic
+    let f = |a: i128, b: i128| match op {
+        Arithmetic::Add => a.wrapping_mul(grow_left).wrapping_add(b.wrapping_mul(grow_right)),
+        Arithmetic::Subtract => a.wrapping_mul(grow_left).wrapping_sub(b.wrapping_mul(grow_right)),
+        _ => a.wrapping_mul(b),
+    };
+    let (a, b) = (left.as_decimal128(), right.as_decimal128());
+    let values: PrimitiveArray<Decimal128Type> = match (left.constant, right.constant) {
+        (false, true) if b.is_valid(0) => unary(&a, |a| f(a, b.value(0))),
+        (true, false) if a.is_valid(0) => unary(&b, |b| f(a.value(0), b)),
+        (left, right) if left == right => binary(&a, &b, f)?,
+        _ => PrimitiveArray::new_null(call.rows),
+    };
+    Ok(ColumnarValue::Array(Arc::new(values.with_data_type(call.result_type()))))
 }
 
 /// Builds a DECIMAL column of the call's result type out of 256-bit values.
@@ -120,9 +138,9 @@ pub fn build(
     mut f: impl FnMut(usize) -> Outcome<i256>,
 ) -> ColumnarValue {
     match data_type {
-        DataType::Decimal128(..) => prims_of::<Decimal128Type>(data_type, rows, failures, |row| {
-            Ok(f(row)?.and_then(i256::to_i128))
-        }),
+        DataType::Decimal128(..) => {
+            prims_of::<Decimal128Type>(data_type, rows, failures, |row| Ok(f(row)?.and_then(i256::to_i128)))
+        }
         _ => prims_of::<Decimal256Type>(data_type, rows, failures, f),
     }
 }
@@ -253,6 +271,15 @@ impl Unscaled {
         Ok(Self { array, constant, precision, scale })
     }
 
+    /// The unscaled values as 128-bit ones; only where 38 digits hold them.
+    fn as_decimal128(&self) -> PrimitiveArray<Decimal128Type> {
+        match self.array.data_type() {
+            DataType::Int32 => unary(self.array.as_primitive::<Int32Type>(), i128::from),
+            DataType::Int64 => unary(self.array.as_primitive::<Int64Type>(), i128::from),
+            _ => self.array.as_primitive::<Decimal128Type>().clone(),
+        }
+    }
+
     fn narrow(&self, row: usize) -> Option<i128> {
         let row = if self.constant { 0 } else { row };
         if self.array.is_null(row) {
@@ -330,7 +357,13 @@ pub fn parse(text: &str) -> Option<(i256, i32)> {
 ///
 /// # Errors
 /// "Numeric field overflow" if it has too many digits before the point.
-pub fn fit(value: i256, from_scale: i32, precision: u8, scale: u8, shown: impl FnOnce() -> String) -> Result<i256, Reason> {
+pub fn fit(
+    value: i256,
+    from_scale: i32,
+    precision: u8,
+    scale: u8,
+    shown: impl FnOnce() -> String,
+) -> Result<i256, Reason> {
     rescale(value, from_scale, i32::from(scale), Rounding::HalfUp).filter(|v| fits(*v, precision)).ok_or_else(|| {
         format!(
             "Numeric field overflow: A field with precision {precision} and scale {scale} must round to an absolute value \

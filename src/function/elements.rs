@@ -119,7 +119,8 @@ fn null_as_text(keys: &ArrayRef) -> Result<ArrayRef, DataFusionError> {
     if keys.null_count() == 0 || keys.data_type() != &DataType::Utf8 {
         return Ok(keys.clone());
     }
-    let there = BooleanArray::new(keys.nulls().map_or_else(|| BooleanBuffer::new_set(keys.len()), |n| n.inner().clone()), None);
+    let there =
+        BooleanArray::new(keys.nulls().map_or_else(|| BooleanBuffer::new_set(keys.len()), |n| n.inner().clone()), None);
     Ok(zip(&there, keys, &Scalar::new(StringArray::from(vec!["null"])))?)
 }
 
@@ -183,4 +184,3 @@ fn field_kernel(call: &Call<'_>, _: &mut Failures<'_>) -> Out {
         None => column.clone(),
     }))
 }
-

@@ -8,7 +8,17 @@ use super::eval::Reason;
 use super::zone::{Zone, parse_offset};
 
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
     "December",
 ];
 const DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -132,8 +142,9 @@ impl Pattern {
             match token {
                 Token::Text(text) => out.push_str(text),
                 Token::Open(_) | Token::Close => {}
-                Token::Field(letter, count) => print_field(*letter, *count, moment, out)
-                    .ok_or_else(|| Reason::from(format!("the pattern '{}' asks for {letter}, which is not there", self.text)))?,
+                Token::Field(letter, count) => print_field(*letter, *count, moment, out).ok_or_else(|| {
+                    Reason::from(format!("the pattern '{}' asks for {letter}, which is not there", self.text))
+                })?,
             }
         }
         Ok(())
@@ -187,7 +198,9 @@ impl Pattern {
     /// Digits that the fixed-width fields right behind need.
     fn reserved(&self, at: usize) -> usize {
         let fixed = |token: &Token| match token {
-            Token::Field(letter, count) => width_of(*letter, *count).filter(|(min, max)| min == max).map(|(min, _)| min),
+            Token::Field(letter, count) => {
+                width_of(*letter, *count).filter(|(min, max)| min == max).map(|(min, _)| min)
+            }
             _ => None,
         };
         self.tokens[at + 1..].iter().map_while(fixed).sum()
@@ -375,7 +388,13 @@ fn parse_field<'t>(
         'm' => fields.minute = Some(within(0..=59)?),
         's' => fields.second = Some(within(0..=59)?),
         'S' if habit == Habit::Simple => fields.nanos = Some(value * 1_000_000),
-        'S' => fields.nanos = Some(if taken > 9 { value / 10_i64.pow(taken as u32 - 9) } else { value * 10_i64.pow(9 - taken as u32) }),
+        'S' => {
+            fields.nanos = Some(if taken > 9 {
+                value / 10_i64.pow(taken as u32 - 9)
+            } else {
+                value * 10_i64.pow(9 - taken as u32)
+            })
+        }
         'n' => fields.nanos = Some(within(0..=999_999_999)?),
         'A' => fields.time = Some(within(0..=DAY_MS - 1)?),
         _ => fields.time = Some(within(0..=DAY_MS * 1_000_000 - 1)? / 1_000_000),
@@ -441,7 +460,7 @@ fn parse_name<'t>(names: &[&str], text: &'t str) -> Option<(usize, &'t str)> {
 }
 
 fn parse_offset_field<'t>(letter: char, count: usize, text: &'t str, fields: &mut Fields) -> Option<&'t str> {
-    if let Some(rest) = text.strip_prefix('Z').filter(|_| letter == 'X' || count == 5) {
+    if let Some(rest) = text.strip_prefix(['Z', 'z']).filter(|_| letter == 'X' || count == 5) {
         fields.offset = Some(0);
         return Some(rest);
     }
@@ -471,7 +490,11 @@ impl Fields {
         let year = if self.before_christ { 1 - year } else { year };
         if let Some(day) = self.day_of_year {
             let length = if month_length(year, 2) == 29 { 366 } else { 365 };
-            return if day <= length { Ok(days_of(year, 1, 1) + day - 1) } else { Err("no such day of the year".into()) };
+            return if day <= length {
+                Ok(days_of(year, 1, 1) + day - 1)
+            } else {
+                Err("no such day of the year".into())
+            };
         }
         let (month, day) = (self.month.unwrap_or(1) as u32, self.day.unwrap_or(1) as u32);
         if day > month_length(year, month) {
@@ -485,7 +508,8 @@ impl Fields {
     /// # Errors
     /// If a part of it is missing, or there is no such date.
     pub fn date(&self) -> Result<i64, Reason> {
-        let complete = self.year.is_some() && (self.day_of_year.is_some() || (self.month.is_some() && self.day.is_some()));
+        let complete =
+            self.year.is_some() && (self.day_of_year.is_some() || (self.month.is_some() && self.day.is_some()));
         if complete { self.date_or_epoch() } else { Err("the text does not hold a whole date".into()) }
     }
 

@@ -71,12 +71,7 @@ pub const FUNCTIONS: &[Function] = &[
         "The fields of a JSON object as a map of texts.",
         &[Variation::new("(input STRING) -> MAP<STRING, STRING>", records)],
     ),
-    Function::new(
-        "TO_JSON_STRING",
-        CATEGORY,
-        "Any value as JSON.",
-        &[Variation::new("(val T) -> STRING", to_json)],
-    ),
+    Function::new("TO_JSON_STRING", CATEGORY, "Any value as JSON.", &[Variation::new("(val T) -> STRING", to_json)]),
 ];
 
 fn parse(text: &str) -> Result<Value, Reason> {
@@ -273,7 +268,8 @@ fn json_concat(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
             return Ok(false);
         }
         let joined = if values.iter().all(Value::is_object) {
-            let fields = values.into_iter().filter_map(|v| if let Value::Object(fields) = v { Some(fields) } else { None });
+            let fields =
+                values.into_iter().filter_map(|v| if let Value::Object(fields) = v { Some(fields) } else { None });
             Value::Object(fields.flatten().collect())
         } else {
             let items = values.into_iter().flat_map(|v| if let Value::Array(items) = v { items } else { vec![v] });

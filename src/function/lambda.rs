@@ -74,9 +74,9 @@ impl Collection {
         let children = match array.as_list_opt::<i32>() {
             Some(list) => vec![list.values().clone()],
             None => {
-                let map = array.as_map_opt().ok_or_else(|| {
-                    DataFusionError::Internal(format!("a lambda over {}", array.data_type()))
-                })?;
+                let map = array
+                    .as_map_opt()
+                    .ok_or_else(|| DataFusionError::Internal(format!("a lambda over {}", array.data_type())))?;
                 vec![map.keys().clone(), map.values().clone()]
             }
         };
@@ -150,12 +150,7 @@ fn lambda<'a>(call: &Call<'a>, index: usize) -> Result<&'a CompiledLambda, DataF
 }
 
 /// Rows that have a value, and how many of their elements were kept.
-fn shape(
-    collection: &Collection,
-    parents: &[u32],
-    good: &[bool],
-    failures: &Failures<'_>,
-) -> (Vec<usize>, Vec<bool>) {
+fn shape(collection: &Collection, parents: &[u32], good: &[bool], failures: &Failures<'_>) -> (Vec<usize>, Vec<bool>) {
     let mut lengths = vec![0; good.len()];
     parents.iter().for_each(|&parent| lengths[parent as usize] += 1);
     let valid = (0..good.len()).map(|row| good[row] && collection.is_there(row, failures)).collect();
@@ -197,8 +192,10 @@ fn transform_map(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
             failures.fail(row, reason);
         }
     }
-    let kept: UInt32Array =
-        (0..elements.parents.len() as u32).filter(|&e| good[elements.parents.value(e as usize) as usize]).collect::<Vec<_>>().into();
+    let kept: UInt32Array = (0..elements.parents.len() as u32)
+        .filter(|&e| good[elements.parents.value(e as usize) as usize])
+        .collect::<Vec<_>>()
+        .into();
     let parents = take(&elements.parents, &kept, None)?;
     let parents = parents.as_primitive::<arrow::datatypes::UInt32Type>();
     let (lengths, valid) = shape(&collection, parents.values(), &good, failures);

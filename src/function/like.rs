@@ -73,7 +73,8 @@ impl Matcher {
         let (before, after) = (tokens.first() == Some(&Token::Many), tokens.last() == Some(&Token::Many));
         let inner = &tokens[usize::from(before).min(tokens.len())..];
         let inner = &inner[..inner.len() - usize::from(after && !inner.is_empty())];
-        let text: Option<String> = inner.iter().map(|t| if let Token::Literal(c) = t { Some(*c) } else { None }).collect();
+        let text: Option<String> =
+            inner.iter().map(|t| if let Token::Literal(c) = t { Some(*c) } else { None }).collect();
         Ok(match text {
             Some(text) if before || after => Self::Around(before, text, after),
             Some(text) => Self::Equals(text),

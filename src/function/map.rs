@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapBuilder, StringArray, StringBuilder, StructArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, ListArray, MapBuilder, StringArray, StringBuilder, StructArray, UInt32Array,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
@@ -82,7 +84,8 @@ fn parts(call: &Call<'_>, column: usize) -> Out {
     let DataType::List(field) = call.result_type() else {
         return Err(DataFusionError::Internal("the parts of a MAP are an ARRAY".into()));
     };
-    let list = ListArray::try_new(field, map.offsets().clone(), map.entries().column(column).clone(), map.nulls().cloned())?;
+    let list =
+        ListArray::try_new(field, map.offsets().clone(), map.entries().column(column).clone(), map.nulls().cloned())?;
     Ok(ColumnarValue::Array(Arc::new(list)))
 }
 

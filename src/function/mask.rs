@@ -75,7 +75,8 @@ fn mask_with(
         let chosen = masks_of(&masks, row)?;
         let masked = range(row, input.chars().count())?;
         for (i, c) in input.chars().enumerate() {
-            let class = usize::from(!c.is_uppercase()) * (1 + usize::from(!c.is_lowercase()) * (1 + usize::from(!c.is_numeric())));
+            let class = usize::from(!c.is_uppercase())
+                * (1 + usize::from(!c.is_lowercase()) * (1 + usize::from(!c.is_numeric())));
             out.push(chosen[class].filter(|_| masked.contains(&i)).unwrap_or(c));
         }
         Ok(true)

@@ -4,9 +4,7 @@
 
 use arrow::array::AsArray;
 use arrow::compute::unary;
-use arrow::datatypes::{
-    Decimal128Type, Decimal256Type, Float64Type, Int32Type, Int64Type, i256,
-};
+use arrow::datatypes::{Decimal128Type, Decimal256Type, Float64Type, Int32Type, Int64Type, i256};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
 use std::sync::Arc;
@@ -108,7 +106,10 @@ pub const FUNCTIONS: &[Function] = &[
         "The great-circle distance of two points given in degrees, in km or miles.",
         &[
             Variation::new("(lat1 DOUBLE, lon1 DOUBLE, lat2 DOUBLE, lon2 DOUBLE) -> DOUBLE", geo_distance),
-            Variation::new("(lat1 DOUBLE, lon1 DOUBLE, lat2 DOUBLE, lon2 DOUBLE, units STRING) -> DOUBLE", geo_distance),
+            Variation::new(
+                "(lat1 DOUBLE, lon1 DOUBLE, lat2 DOUBLE, lon2 DOUBLE, units STRING) -> DOUBLE",
+                geo_distance,
+            ),
         ],
     ),
     of_double!("LN", "The natural logarithm.", f64::ln),
@@ -143,7 +144,7 @@ pub const FUNCTIONS: &[Function] = &[
             of_two_doubles!("(base DOUBLE, exponent DOUBLE) -> DOUBLE", f64::powf),
         ],
     ),
-    of_double!("RADIANS", "Degrees as radians.", |x| x / 180.0 * std::f64::consts::PI),
+    of_double!("RADIANS", "Degrees as radians.", radians),
     Function::new(
         "RANDOM",
         CATEGORY,
@@ -222,7 +223,9 @@ fn widen(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
     let null = || Reason::from("the argument is NULL");
     if call.types[0] == SqlType::Int {
         let values = Ints::of(&call.args[0])?;
-        return Ok(prims::<Int64Type>(call.rows, failures, |row| values.get(row).map(|v| Some(v.into())).ok_or_else(null)));
+        return Ok(prims::<Int64Type>(call.rows, failures, |row| {
+            values.get(row).map(|v| Some(v.into())).ok_or_else(null)
+        }));
     }
     let values = Longs::of(&call.args[0])?;
     Ok(prims::<Int64Type>(call.rows, failures, |row| values.get(row).map(Some).ok_or_else(null)))
@@ -236,11 +239,15 @@ fn abs(call: &Call<'_>, _: &mut Failures<'_>) -> Out {
         SqlType::Double => Arc::new(unary::<_, _, Float64Type>(array.as_primitive::<Float64Type>(), f64::abs)),
         SqlType::Decimal(p, _) if *p <= 38 => {
             let values = array.as_primitive::<Decimal128Type>();
-            Arc::new(unary::<_, _, Decimal128Type>(values, i128::wrapping_abs).with_data_type(array.data_type().clone()))
+            Arc::new(
+                unary::<_, _, Decimal128Type>(values, i128::wrapping_abs).with_data_type(array.data_type().clone()),
+            )
         }
         _ => {
             let values = array.as_primitive::<Decimal256Type>();
-            Arc::new(unary::<_, _, Decimal256Type>(values, i256::wrapping_abs).with_data_type(array.data_type().clone()))
+            Arc::new(
+                unary::<_, _, Decimal256Type>(values, i256::wrapping_abs).with_data_type(array.data_type().clone()),
+            )
         }
     }))
 }
@@ -313,7 +320,9 @@ fn double_places(call: &Call<'_>, failures: &mut Failures<'_>, rounding: fn(i256
         if places >= scale {
             return Ok(Some(value));
         }
-        let Some(rounded) = decimal::rescale(unscaled, scale, places, rounding(unscaled)) else { return Ok(Some(value)) };
+        let Some(rounded) = decimal::rescale(unscaled, scale, places, rounding(unscaled)) else {
+            return Ok(Some(value));
+        };
         shown.clear();
         std::fmt::Write::write_fmt(&mut shown, format_args!("{rounded}e{}", -i64::from(places)))
             .map_err(|_| Reason::from("a number that cannot be printed"))?;
@@ -371,7 +380,7 @@ fn geo_distance(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
         let coordinate = |i: usize, limit: f64| -> Result<f64, Reason> {
             let value = coordinates[i].get(row).ok_or("a coordinate is NULL")?;
             if (-limit..=limit).contains(&value) {
-                Ok(value.to_radians())
+                Ok(value)
             } else {
                 Err(format!("the coordinate {value} is not between -{limit} and {limit}").into())
             }
@@ -379,10 +388,15 @@ fn geo_distance(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
         let radius = earth_radius(units.as_ref().and_then(|units| units.get(row)))?;
         let (lat1, lon1, lat2, lon2) =
             (coordinate(0, 90.0)?, coordinate(1, 180.0)?, coordinate(2, 90.0)?, coordinate(3, 180.0)?);
-        let (lat, lon) = (((lat2 - lat1) / 2.0).sin(), ((lon2 - lon1) / 2.0).sin());
-        let a = lat * lat + lon * lon * lat1.cos() * lat2.cos();
-        Ok(Some(radius * 2.0 * a.sqrt().asin()))
+        let haversine = |degrees: f64| (radians(degrees) / 2.0).sin().powi(2);
+        let a = haversine(lat2 - lat1) + haversine(lon2 - lon1) * radians(lat1).cos() * radians(lat2).cos();
+        Ok(Some(2.0 * a.sqrt().asin() * radius))
     }))
+}
+
+/// As Java rounds it: first the division.
+fn radians(degrees: f64) -> f64 {
+    degrees / 180.0 * std::f64::consts::PI
 }
 
 fn earth_radius(units: Option<&str>) -> Result<f64, Reason> {

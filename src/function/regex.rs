@@ -92,7 +92,8 @@ fn replace(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
     let replacements = Strs::of(&call.args[2])?;
     let mut compiled = call.compiled(compile);
     Ok(strings(call.rows, failures, |row| {
-        let (Some(input), Some(pattern), Some(replacement)) = (inputs.get(row), patterns.get(row), replacements.get(row))
+        let (Some(input), Some(pattern), Some(replacement)) =
+            (inputs.get(row), patterns.get(row), replacements.get(row))
         else {
             return Ok(None);
         };
@@ -122,7 +123,8 @@ fn expand(found: &Captures<'_>, replacement: &str) -> Result<String, Reason> {
                 out.push_str(found.name(&name).map_or("", |m| m.as_str()));
             }
             '$' => {
-                let first = chars.next().and_then(|c| c.to_digit(10)).ok_or("the replacement has a $ without a group")?;
+                let first =
+                    chars.next().and_then(|c| c.to_digit(10)).ok_or("the replacement has a $ without a group")?;
                 let mut group = first as usize;
                 // more digits belong to the group as long as there is one
                 while let Some(digit) = chars.peek().and_then(|c| c.to_digit(10)) {

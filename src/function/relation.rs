@@ -4,9 +4,9 @@
 //! order of their bytes where a character beyond the BMP meets one of U+E000 to U+FFFF; arrays, maps and structs are compared by
 //! [`super::deep`].
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
+use ahash::AHashSet;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Datum, StringArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::kernels::cmp;
@@ -147,7 +147,7 @@ pub struct InNode {
     operand: Arc<dyn Node>,
     list: Vec<Arc<dyn Node>>,
     /// the encoded items, where they are many constants
-    set: Option<HashSet<Vec<u8>>>,
+    set: Option<AHashSet<Vec<u8>>>,
 }
 
 impl InNode {
@@ -165,8 +165,8 @@ impl InNode {
     }
 }
 
-fn encode_all(constants: &[&ScalarValue]) -> Result<HashSet<Vec<u8>>, DataFusionError> {
-    let mut set = HashSet::with_capacity(constants.len());
+fn encode_all(constants: &[&ScalarValue]) -> Result<AHashSet<Vec<u8>>, DataFusionError> {
+    let mut set = AHashSet::with_capacity(constants.len());
     for constant in constants.iter().filter(|c| !c.is_null()) {
         let mut key = Vec::new();
         deep::encode(constant.to_array()?.as_ref(), 0, &mut key);
@@ -198,7 +198,7 @@ impl Node for InNode {
     }
 }
 
-fn look_up(array: &ArrayRef, set: &HashSet<Vec<u8>>) -> ColumnarValue {
+fn look_up(array: &ArrayRef, set: &AHashSet<Vec<u8>>) -> ColumnarValue {
     let mut key = Vec::new();
     boolean(BooleanBuffer::collect_bool(array.len(), |row| {
         key.clear();
@@ -213,11 +213,7 @@ fn look_up(array: &ArrayRef, set: &HashSet<Vec<u8>>) -> ColumnarValue {
 ///
 /// # Errors
 /// If the types differ: a defect of the binder.
-pub fn compare(
-    op: Comparison,
-    left: &ColumnarValue,
-    right: &ColumnarValue,
-) -> Result<ColumnarValue, DataFusionError> {
+pub fn compare(op: Comparison, left: &ColumnarValue, right: &ColumnarValue) -> Result<ColumnarValue, DataFusionError> {
     let scalars = matches!((left, right), (ColumnarValue::Scalar(_), ColumnarValue::Scalar(_)));
     let array = if scalars {
         compare_datums(op, &left.to_array(1)?, &right.to_array(1)?)?

@@ -90,8 +90,7 @@ fn list(args: &[Argument]) -> String {
 }
 
 fn alternatives(function: &Function) -> String {
-    let calls: Vec<_> =
-        function.variations.iter().map(|v| format!("{}({})", function.name, v.parsed())).collect();
+    let calls: Vec<_> = function.variations.iter().map(|v| format!("{}({})", function.name, v.parsed())).collect();
     format!("valid alternatives are: {}", calls.join("; "))
 }
 

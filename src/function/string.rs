@@ -66,18 +66,8 @@ pub const FUNCTIONS: &[Function] = &[
                 .doc("Finds the n-th occurrence from a position on."),
         ],
     ),
-    Function::new(
-        "LCASE",
-        CATEGORY,
-        "The text in lower case.",
-        &[Variation::new("(str STRING) -> STRING", lcase)],
-    ),
-    Function::new(
-        "UCASE",
-        CATEGORY,
-        "The text in upper case.",
-        &[Variation::new("(str STRING) -> STRING", ucase)],
-    ),
+    Function::new("LCASE", CATEGORY, "The text in lower case.", &[Variation::new("(str STRING) -> STRING", lcase)]),
+    Function::new("UCASE", CATEGORY, "The text in upper case.", &[Variation::new("(str STRING) -> STRING", ucase)]),
     Function::new(
         "LEN",
         CATEGORY,
@@ -201,7 +191,11 @@ fn initcap(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
         let Some(text) = values.get(row) else { return Ok(false) };
         let mut starts = true;
         for c in text.trim_start().chars() {
-            if starts { out.extend(c.to_uppercase()) } else { out.extend(c.to_lowercase()) }
+            if starts {
+                out.extend(c.to_uppercase())
+            } else {
+                out.extend(c.to_lowercase())
+            }
             starts = c.is_whitespace();
         }
         Ok(true)
@@ -372,7 +366,11 @@ fn substring(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
             return Ok(false);
         }
         let range = cut(utf16_len(value), position, length.flatten());
-        if value.is_ascii() { out.push_str(&value[range]) } else { out.push_str(&slice_utf16(value, range)) }
+        if value.is_ascii() {
+            out.push_str(&value[range])
+        } else {
+            out.push_str(&slice_utf16(value, range))
+        }
         Ok(true)
     }))
 }

@@ -103,7 +103,8 @@ fn cube_explode(list: &ListArray, failures: &mut Failures<'_>) -> Result<Explode
     for row in (0..list.len()).filter(|&row| list.is_valid(row) && failures.wants(row)).collect::<Vec<_>>() {
         let elements = offsets[row]..offsets[row + 1];
         if elements.len() > MAX_CUBE_ELEMENTS {
-            failures.fail(row, format!("CUBE_EXPLODE takes at most {MAX_CUBE_ELEMENTS} elements, not {}", elements.len()));
+            failures
+                .fail(row, format!("CUBE_EXPLODE takes at most {MAX_CUBE_ELEMENTS} elements, not {}", elements.len()));
             continue;
         }
         let there: Vec<i32> = elements.clone().filter(|&i| list.values().is_valid(i as usize)).collect();

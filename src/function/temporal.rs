@@ -31,10 +31,18 @@ pub const FUNCTIONS: &[Function] = &[
         "A timestamp moved from one time zone to another.",
         &[Variation::new("(timestamp TIMESTAMP, fromTz STRING, toTz STRING) -> TIMESTAMP", convert_tz)],
     ),
-    shift!("DATEADD", "(unit UNIT, interval INT, date DATE) -> DATE", "The date so much later.", |c, f| date_shift(c, f, 1)),
-    shift!("DATESUB", "(unit UNIT, interval INT, date DATE) -> DATE", "The date so much earlier.", |c, f| date_shift(c, f, -1)),
-    shift!("TIMEADD", "(unit UNIT, interval INT, time TIME) -> TIME", "The time so much later.", |c, f| time_shift(c, f, 1)),
-    shift!("TIMESUB", "(unit UNIT, interval INT, time TIME) -> TIME", "The time so much earlier.", |c, f| time_shift(c, f, -1)),
+    shift!("DATEADD", "(unit UNIT, interval INT, date DATE) -> DATE", "The date so much later.", |c, f| date_shift(
+        c, f, 1
+    )),
+    shift!("DATESUB", "(unit UNIT, interval INT, date DATE) -> DATE", "The date so much earlier.", |c, f| date_shift(
+        c, f, -1
+    )),
+    shift!("TIMEADD", "(unit UNIT, interval INT, time TIME) -> TIME", "The time so much later.", |c, f| time_shift(
+        c, f, 1
+    )),
+    shift!("TIMESUB", "(unit UNIT, interval INT, time TIME) -> TIME", "The time so much earlier.", |c, f| time_shift(
+        c, f, -1
+    )),
     shift!(
         "TIMESTAMPADD",
         "(unit UNIT, interval INT, timestamp TIMESTAMP) -> TIMESTAMP",
@@ -107,7 +115,10 @@ pub const FUNCTIONS: &[Function] = &[
         "The timestamp that a text in a pattern shows, in UTC unless a zone is given.",
         &[
             Variation::new("(formattedTimestamp STRING, formatPattern STRING) -> TIMESTAMP", parse_timestamp),
-            Variation::new("(formattedTimestamp STRING, formatPattern STRING, timeZone STRING) -> TIMESTAMP", parse_timestamp),
+            Variation::new(
+                "(formattedTimestamp STRING, formatPattern STRING, timeZone STRING) -> TIMESTAMP",
+                parse_timestamp,
+            ),
         ],
     ),
     Function::new(
@@ -122,7 +133,10 @@ pub const FUNCTIONS: &[Function] = &[
         "The milliseconds since the epoch that a text in a pattern shows, in the server's zone unless one is given.",
         &[
             Variation::new("(formattedTimestamp STRING, formatPattern STRING) -> BIGINT", string_to_timestamp),
-            Variation::new("(formattedTimestamp STRING, formatPattern STRING, timeZone STRING) -> BIGINT", string_to_timestamp),
+            Variation::new(
+                "(formattedTimestamp STRING, formatPattern STRING, timeZone STRING) -> BIGINT",
+                string_to_timestamp,
+            ),
         ],
     ),
     Function::new(
@@ -240,11 +254,17 @@ fn timestamp_shift(call: &Call<'_>, failures: &mut Failures<'_>, sign: i64) -> O
     let (units, counts, values) = (Strs::of(&call.args[0])?, Ints::of(&call.args[1])?, Timestamps::of(&call.args[2])?);
     Ok(prims::<TimestampMillisecondType>(call.rows, failures, |row| {
         let moved = distance(&units, &counts, row, sign)?.zip(values.get(row));
-        moved.map_or(Ok(None), |(by, ms)| ms.checked_add(by).map(Some).ok_or_else(|| "the timestamp is out of range".into()))
+        moved.map_or(Ok(None), |(by, ms)| {
+            ms.checked_add(by).map(Some).ok_or_else(|| "the timestamp is out of range".into())
+        })
     }))
 }
 
-fn print_days(call: &Call<'_>, failures: &mut Failures<'_>, days: impl Fn(usize) -> Result<Option<i64>, Reason>) -> Out {
+fn print_days(
+    call: &Call<'_>,
+    failures: &mut Failures<'_>,
+    days: impl Fn(usize) -> Result<Option<i64>, Reason>,
+) -> Out {
     let patterns = Strs::of(&call.args[1])?;
     let mut compiled = call.compiled(Pattern::compile);
     Ok(texts(call.rows, failures, |row, out| {
@@ -261,7 +281,9 @@ fn format_date(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
 
 fn date_to_string(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
     let values = Ints::of(&call.args[0])?;
-    print_days(call, failures, |row| values.get(row).map(|days| Some(days.into())).ok_or_else(|| "the number of days is NULL".into()))
+    print_days(call, failures, |row| {
+        values.get(row).map(|days| Some(days.into())).ok_or_else(|| "the number of days is NULL".into())
+    })
 }
 
 fn format_time(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {

@@ -17,9 +17,12 @@ type Out = Result<ColumnarValue, DataFusionError>;
 
 macro_rules! part {
     ($name:literal, $description:literal, $part:expr) => {
-        Function::new($name, CATEGORY, $description, &[Variation::new("(input STRING) -> STRING", |call, failures| {
-            url_part(call, failures, $part)
-        })])
+        Function::new(
+            $name,
+            CATEGORY,
+            $description,
+            &[Variation::new("(input STRING) -> STRING", |call, failures| url_part(call, failures, $part))],
+        )
     };
 }
 
@@ -35,7 +38,9 @@ pub const FUNCTIONS: &[Function] = &[
         "URL_ENCODE_PARAM",
         CATEGORY,
         "A text, form-encoded.",
-        &[Variation::new("(input STRING) -> STRING", |call, failures| map_text(call, failures, |t| Ok(Some(encode_form(t)))))],
+        &[Variation::new("(input STRING) -> STRING", |call, failures| {
+            map_text(call, failures, |t| Ok(Some(encode_form(t))))
+        })],
     ),
     part!("URL_EXTRACT_FRAGMENT", "What follows # in a URL.", |url| url.fragment.map(decode)),
     part!("URL_EXTRACT_HOST", "The host of a URL.", |url| url.host.map(str::to_owned)),
@@ -138,7 +143,9 @@ fn decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let octet = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok())).flatten();
+        let octet = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
         out.push(octet.unwrap_or(bytes[at]));
         at += if octet.is_some() { 3 } else { 1 };
     }

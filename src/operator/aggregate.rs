@@ -35,6 +35,7 @@ pub(super) struct Core {
     pub output: Output,
     pub key_count: usize,
     pub table: bool,
+    pub emit_old: bool,
     pub page: Page,
     /// rows that a page may have, by the size of the last ones
     page_rows: usize,
@@ -50,7 +51,8 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn clear(&mut self) {
+    /// Empties it for the next page.
+    pub fn clear(&mut self) {
         self.updates.clear();
         self.emit.clear();
         self.emissions.clear();
@@ -71,6 +73,7 @@ impl Core {
             output: Output::new(spec.emit_old, spec.window.is_some()),
             key_count: spec.key_count,
             table: spec.table_input,
+            emit_old: spec.emit_old,
             page: Page::default(),
             page_rows: usize::MAX,
             layout,
@@ -129,10 +132,7 @@ impl Core {
             (false, true) => Some(&page.emit[..]),
             (false, false) => None,
         };
-        for (i, accumulator) in self.store.accumulators.iter_mut().enumerate() {
-            let (args, old_args) = pending.arguments(i, from, to);
-            accumulator.update(&page.updates, &args, &old_args, emit).map_err(OperatorError::Function)?;
-        }
+        self.update(&page.updates, pending, from, to, emit)?;
         if ctx.coalesce {
             self.output.hold(&page.emissions, &pending.batch, before, &mut self.store);
             if self.output.is_full() {
@@ -149,8 +149,27 @@ impl Core {
         Ok(())
     }
 
+    /// Runs the accumulators over updates of rows `from .. to`, which are counted from `from`.
+    ///
+    /// # Errors
+    /// If a function fails.
+    pub fn update(
+        &mut self,
+        updates: &[Update],
+        pending: &Pending,
+        from: usize,
+        to: usize,
+        emit: Option<&[bool]>,
+    ) -> Result<(), OperatorError> {
+        for (i, accumulator) in self.store.accumulators.iter_mut().enumerate() {
+            let (args, old_args) = pending.arguments(i, from, to);
+            accumulator.update(updates, &args, &old_args, emit).map_err(OperatorError::Function)?;
+        }
+        Ok(())
+    }
+
     /// Row times of results: the greatest that the group took in so far. Notes which groups had a value before.
-    fn settle_rowtimes(&mut self, emissions: &mut [Emission]) {
+    pub fn settle_rowtimes(&mut self, emissions: &mut [Emission]) {
         for emission in emissions {
             emission.existed = existed(&self.store, emission.slot);
             let head = self.store.groups.head_mut(emission.slot);
@@ -295,3 +314,6 @@ impl AggregateReader {
         Ok(super::aggregate_output::rows_of(key_columns, values(&accumulators, &slots), rowtimes.into(), windows))
     }
 }
+
+#[cfg(test)]
+mod tests;

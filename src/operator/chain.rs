@@ -9,12 +9,14 @@ use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
 
 use super::aggregate::{Aggregate, AggregateReader};
-use super::stateless::expr_type;
 use super::explode::BuiltIn;
+use super::session_aggregate::SessionAggregate;
+use super::stateless::expr_type;
 use super::stateless::{Filter, FlatMap, Project, Regroup, TableFunction};
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;
+use super::window_aggregate::WindowAggregate;
 use super::{Operator, OperatorError};
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
@@ -22,7 +24,7 @@ use crate::function::table;
 use crate::plan::topology::{NodeSpec, OperatorSpec, TableCall};
 use crate::state::encoding::{KeyCodec, RowCodec};
 use crate::topic::TopicError;
-use crate::types::{ChangeBatch, RowMeta, SqlType};
+use crate::types::{ChangeBatch, RowMeta, SqlType, WindowKind};
 
 /// Makes the operator of a node; `inputs` are the schemas of its ports.
 ///
@@ -41,7 +43,11 @@ pub fn build(
         }
         OperatorSpec::Regroup { exprs } => Box::new(Regroup::new(exprs, node.key_count, input)?),
         OperatorSpec::FlatMap { calls, keep } => Box::new(flat_map(calls, keep, input)?),
-        OperatorSpec::Aggregate(spec) => Box::new(Aggregate::new(spec, limits, input)?),
+        OperatorSpec::Aggregate(spec) => match spec.window.map(|w| w.kind) {
+            None => Box::new(Aggregate::new(spec, limits, input)?),
+            Some(WindowKind::Session { .. }) => Box::new(SessionAggregate::new(spec, limits, input)?),
+            Some(_) => Box::new(WindowAggregate::new(spec, limits, input)?),
+        },
         OperatorSpec::Upsert { store, emit_old } => {
             Box::new(UpsertOperator::new(store, *emit_old, input, node.key_count)?)
         }
@@ -99,11 +105,7 @@ impl StateReader {
 ///
 /// # Errors
 /// If the node keeps no readable state.
-pub fn reader(
-    node: &NodeSpec,
-    inputs: &[SchemaRef],
-    limits: &Arc<FunctionLimits>,
-) -> Result<StateReader, Diagnostic> {
+pub fn reader(node: &NodeSpec, inputs: &[SchemaRef], limits: &Arc<FunctionLimits>) -> Result<StateReader, Diagnostic> {
     match &node.op {
         OperatorSpec::Aggregate(spec) => {
             let input = inputs.first().ok_or_else(|| defect("an aggregate without input"))?;

@@ -22,7 +22,7 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 use crate::types::SqlType;
 
 use super::OperatorError;
-use super::groups::{DIRTY, GroupTable, IN_FLIGHT, KNOWN, LIVE, OWING, PINNED, Span, UNWRITTEN, USED};
+use super::groups::{DIRTY, GroupTable, IN_FLIGHT, KNOWN, LIVE, OWING, PINNED, Span, UNWRITTEN, USED, WHOLE_KEY, Windows};
 
 /// Bytes that an entry costs in a block beside its key, about.
 const ENTRY_BYTES: usize = 24;
@@ -126,7 +126,7 @@ pub(super) struct GroupStore {
     pub groups: GroupTable,
     /// states, by slot
     pub accumulators: Vec<Box<dyn Accumulator>>,
-    windowed: bool,
+    windows: Windows,
     dirty: Vec<Slot>,
     dirty_bytes: usize,
     /// keys to be deleted by the next block
@@ -177,12 +177,15 @@ impl GroupStore {
     /// # Errors
     /// As [`Layout::accumulators`].
     pub fn new(layout: Arc<Layout>) -> Result<Self, OperatorError> {
-        let windowed = layout.spec.window.is_some();
-        let sessions = layout.spec.window.is_some_and(|window| window.size_ms().is_none());
+        let windows = match &layout.spec.window {
+            None => Windows::None,
+            Some(window) if window.size_ms().is_some() => Windows::Time,
+            Some(_) => Windows::Sessions,
+        };
         Ok(Self {
-            groups: GroupTable::new(windowed),
+            groups: GroupTable::new(windows),
             accumulators: layout.accumulators()?,
-            windowed,
+            windows,
             dirty: Vec::new(),
             dirty_bytes: 0,
             deletes: Vec::new(),
@@ -196,7 +199,7 @@ impl GroupStore {
             behind: None,
             complete: true,
             outside_start: i64::MAX,
-            gone: (sessions || layout.spec.emit_final).then(HashSet::new),
+            gone: (windows == Windows::Sessions || layout.spec.emit_final).then(HashSet::new),
             deletes_in_flight: Vec::new(),
             owing: 0,
             loads: Vec::new(),
@@ -310,7 +313,7 @@ impl GroupStore {
             {
                 self.stream_time = Some(RowCodec::rowtime(&row)?);
             }
-            if let Some(time) = self.stream_time.filter(|_| self.windowed) {
+            if let Some(time) = self.stream_time.filter(|_| self.windows == Windows::Time) {
                 // no window that starts later was ever stored
                 self.outside_start = self.outside_start.min(time);
             }
@@ -327,15 +330,15 @@ impl GroupStore {
         }
     }
 
-    /// Deletes groups whose window starts before `before`, but for those that still owe an output; looks on for such groups in the
-    /// store behind.
+    /// Deletes groups that stand before `mark` in the order of windows, but for those that still owe an output; looks on in the store
+    /// behind for windows that start (sessions: end) before `before`.
     ///
     /// # Errors
     /// If the store behind cannot be read.
-    pub fn expire(&mut self, before: i64) -> Result<(), TopicError> {
-        for slot in self.groups.take_before(before) {
+    pub fn expire(&mut self, mark: i64, before: i64) -> Result<(), TopicError> {
+        for slot in self.groups.take_before(mark) {
             if self.groups.head(slot).is(OWING) {
-                self.groups.put_back(slot);
+                self.groups.put_in_order(slot, self.groups.mark(slot));
             } else {
                 self.delete(slot);
             }
@@ -355,6 +358,7 @@ impl GroupStore {
             (self.sweep.next, self.sweep.before) = (Some(Vec::new()), before);
         }
         let (from, bound) = (self.sweep.next.take().unwrap_or_default(), self.sweep.before);
+        let sessions = self.windows == Windows::Sessions;
         let (mut seen, mut next, mut expired) = (0, None, Vec::new());
         behind.range(&from, Some(&[RESERVED_PREFIX]), &mut |key, _| {
             if seen == SWEEP_ROWS {
@@ -362,7 +366,7 @@ impl GroupStore {
                 return false;
             }
             seen += 1;
-            if split_window(key).is_ok_and(|(_, start, _)| start < bound) {
+            if split_window(key).is_ok_and(|(_, start, end)| if sessions { end < bound } else { start < bound }) {
                 expired.push(key.to_vec());
             }
             true
@@ -370,7 +374,7 @@ impl GroupStore {
         for key in expired {
             let (group, start, end) = split_window(&key)?;
             let hash = self.groups.hash(group);
-            if self.groups.find(hash, group, Span { start, end }).is_none() {
+            if self.groups.find(hash, group, Span { start, end }).is_none() && !self.is_gone(&key) {
                 self.delete_key(key.into());
             }
         }
@@ -379,6 +383,58 @@ impl GroupStore {
         }
         self.sweep.next = next;
         Ok(())
+    }
+
+    /// Sessions: the slots of all sessions of a key, in order of time; reads them from the store behind if they are not in memory.
+    ///
+    /// # Errors
+    /// If the store behind cannot be read.
+    pub fn sessions(&mut self, hash: u64, key: &[u8], out: &mut Vec<Slot>) -> Result<(), TopicError> {
+        out.clear();
+        out.extend(self.groups.sessions(hash, key));
+        let whole = self.complete || out.iter().any(|&slot| self.groups.head(slot).is(WHOLE_KEY));
+        if let Some(behind) = self.behind.clone().filter(|_| !whole) {
+            // no key is a prefix of another, so these are all keys that begin with `key`
+            let (mut to, mut stored) = (key.to_vec(), Vec::new());
+            to.extend([0xff; 17]);
+            behind.range(key, Some(&to), &mut |key, row| {
+                stored.push((key.to_vec(), row.to_vec()));
+                true
+            })?;
+            stored.iter().try_for_each(|(key, row)| self.adopt(key, row))?;
+            self.load()?;
+            out.clear();
+            out.extend(self.groups.sessions(hash, key));
+        }
+        out.iter().for_each(|&slot| self.groups.head_mut(slot).flags |= WHOLE_KEY | USED);
+        out.sort_unstable_by_key(|&slot| self.groups.head(slot).window.start);
+        Ok(())
+    }
+
+    /// Sessions: gives the group of a slot another window, under which it is stored from now on.
+    pub fn rename(&mut self, slot: Slot, window: Span) {
+        if self.groups.head(slot).window == window {
+            return;
+        }
+        if self.groups.head(slot).is(KNOWN) {
+            let mut key = Vec::new();
+            self.groups.store_key(slot, &mut key);
+            self.delete_key(key.into());
+            self.unhold(slot);
+        }
+        let head = self.groups.head_mut(slot);
+        head.window = window;
+        // of its new name nothing is stored yet
+        head.flags &= !(KNOWN | IN_FLIGHT);
+        self.touch(slot);
+    }
+
+    /// Sessions: a new session of a key whose sessions are all in memory.
+    pub fn insert_session(&mut self, hash: u64, key: &[u8], window: Span) -> Slot {
+        let slot = self.groups.insert(hash, key, window);
+        self.in_block.resize(self.groups.slots().max(self.in_block.len()), (0, 0));
+        self.groups.head_mut(slot).flags |= WHOLE_KEY;
+        slot
     }
 
     /// Reads all groups of the store behind into memory that are not there; for operators that must know them all.
@@ -404,12 +460,15 @@ impl GroupStore {
     fn adopt(&mut self, key: &[u8], row: &[u8]) -> Result<(), TopicError> {
         let (group, window) = self.split(key)?;
         let hash = self.groups.hash(group);
-        let gone = self.gone.as_ref().is_some_and(|gone| gone.contains(key));
-        if !gone && self.groups.find(hash, group, window).is_none() {
+        if !self.is_gone(key) && self.groups.find(hash, group, window).is_none() {
             let slot = self.insert_known(hash, group, window);
             self.loads.push((slot, Bytes::copy_from_slice(row)));
         }
         Ok(())
+    }
+
+    fn is_gone(&self, key: &[u8]) -> bool {
+        self.gone.as_ref().is_some_and(|gone| gone.contains(key))
     }
 
     fn insert_known(&mut self, hash: u64, group: &[u8], window: Span) -> Slot {
@@ -420,7 +479,7 @@ impl GroupStore {
     }
 
     fn split<'a>(&self, key: &'a [u8]) -> Result<(&'a [u8], Span), TopicError> {
-        if !self.windowed {
+        if self.windows == Windows::None {
             return Ok((key, Span::default()));
         }
         let (group, start, end) = split_window(key)?;
@@ -516,12 +575,28 @@ impl GroupStore {
                 head.flags &= !USED;
                 continue;
             }
+            if self.windows == Windows::Sessions {
+                left = left.saturating_sub(self.forget_key(slot));
+                continue;
+            }
             let start = head.window.start;
             self.outside_start = if self.complete { start } else { self.outside_start.max(start) };
             self.complete = false;
             self.forget(slot);
             left -= 1;
         }
+    }
+
+    /// Takes all sessions of a key out of memory, or none if one must stay; returns how many.
+    fn forget_key(&mut self, slot: Slot) -> usize {
+        let (hash, key) = (self.groups.hash(self.groups.head(slot).key()), self.groups.head(slot).key());
+        let slots: Vec<Slot> = self.groups.sessions(hash, key).collect();
+        if slots.iter().any(|&slot| self.groups.head(slot).is(PINNED | USED)) {
+            return 0;
+        }
+        self.complete = false;
+        slots.iter().for_each(|&slot| self.forget(slot));
+        slots.len()
     }
 
     /// Moves the living together, so that memory of the others is given back.
@@ -627,7 +702,7 @@ impl Store for GroupStore {
             self.groups.head_mut(slot).flags &= !IN_FLIGHT;
         }
         if let Some(gone) = &mut self.gone {
-            self.deletes_in_flight.drain(..).for_each(|key| drop(gone.remove(&key)));
+            self.deletes_in_flight.drain(..).for_each(|key| _ = gone.remove(&key));
         }
     }
 
@@ -650,7 +725,7 @@ impl Store for GroupStore {
                     found.into_iter().for_each(|slot| self.forget(slot));
                     let key = Bytes::copy_from_slice(key);
                     self.unwritten_bytes += key.len();
-                    self.gone.iter_mut().for_each(|gone| drop(gone.insert(key.clone())));
+                    self.gone.iter_mut().for_each(|gone| _ = gone.insert(key.clone()));
                     self.unwritten_deletes.push(key);
                 }
                 Some(_) => {

@@ -1,4 +1,4 @@
-//! Which slot holds which group: a hash table of encoded keys (and windows), and the windows in order of their start.
+//! Which slot holds which group: a hash table of encoded keys (and windows), and the windows in the order in which they expire.
 //!
 //! Knows no states; `group_store` keeps these by the slots given out here. The subtle thing: the stored hash and a short key stand in the
 //! head of a slot itself, so that finding a group costs two places in memory and allocates nothing.
@@ -29,6 +29,8 @@ pub(super) const OWING: u8 = 16;
 pub(super) const KNOWN: u8 = 32;
 /// Holds a group.
 pub(super) const LIVE: u8 = 64;
+/// Sessions: all sessions of its key that exist are in memory.
+pub(super) const WHOLE_KEY: u8 = 128;
 /// May not leave memory.
 pub(super) const PINNED: u8 = DIRTY | UNWRITTEN | IN_FLIGHT | OWING;
 
@@ -83,8 +85,32 @@ pub(super) struct Head {
     /// the greatest row time it took in; [`NO_ROWTIME`] before the first row
     pub rowtime: i64,
     key: Key,
+    /// where it stands in the order of windows
+    mark: i64,
     /// see the constants
     pub flags: u8,
+}
+
+/// What windows groups have, and so how they are hashed and in which order they expire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Windows {
+    /// none
+    None,
+    /// time windows: found by key and window, ordered by start
+    Time,
+    /// sessions: found by key, ordered by end, which may grow
+    Sessions,
+}
+
+impl Windows {
+    fn mark(self, window: Span) -> i64 {
+        if self == Self::Sessions { window.end } else { window.start }
+    }
+
+    #[inline]
+    fn hash(self, hash: u64, window: Span) -> u64 {
+        if self == Self::Time { mix(hash, window) } else { hash }
+    }
 }
 
 impl Head {
@@ -105,24 +131,26 @@ pub(super) struct GroupTable {
     index: HashTable<Slot>,
     heads: Vec<Head>,
     vacant: Vec<Slot>,
-    /// slots by start of their window, where groups have windows; slots that were freed since may still stand here
-    by_start: Option<BTreeMap<i64, Vec<Slot>>>,
+    windows: Windows,
+    /// slots by the mark in their head; those whose mark is another one meanwhile are stale
+    order: BTreeMap<i64, Vec<Slot>>,
     key_heap: usize,
-    bucketed: usize,
+    ordered: usize,
 }
 
 impl GroupTable {
-    /// An empty table; `windowed` if groups have windows.
-    pub fn new(windowed: bool) -> Self {
+    /// An empty table for groups with such windows.
+    pub fn new(windows: Windows) -> Self {
         let [a, b, c, d] = HASH_SEEDS;
         Self {
             hasher: RandomState::with_seeds(a, b, c, d),
             index: HashTable::new(),
             heads: Vec::new(),
             vacant: Vec::new(),
-            by_start: windowed.then(BTreeMap::new),
+            windows,
+            order: BTreeMap::new(),
             key_heap: 0,
-            bucketed: 0,
+            ordered: 0,
         }
     }
 
@@ -135,7 +163,7 @@ impl GroupTable {
     /// The slot of a group, if it is in memory; `hash` is that of the key.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8], window: Span) -> Option<Slot> {
-        let hash = mix(hash, window);
+        let hash = self.windows.hash(hash, window);
         let same = |&slot: &Slot| {
             let head = &self.heads[slot as usize];
             head.hash == hash && head.window == window && head.key() == key
@@ -145,10 +173,10 @@ impl GroupTable {
 
     /// Gives a slot to a group that has none.
     pub fn insert(&mut self, hash: u64, key: &[u8], window: Span) -> Slot {
-        let hash = mix(hash, window);
+        let (hash, mark) = (self.windows.hash(hash, window), self.windows.mark(window));
         let key = Key::new(key);
         self.key_heap += key.heap();
-        let head = Head { hash, window, rowtime: NO_ROWTIME, key, flags: LIVE | USED };
+        let head = Head { hash, window, rowtime: NO_ROWTIME, key, mark, flags: LIVE | USED };
         let slot = match self.vacant.pop() {
             Some(slot) => {
                 self.heads[slot as usize] = head;
@@ -161,11 +189,14 @@ impl GroupTable {
         };
         let heads = &self.heads;
         self.index.insert_unique(hash, slot, |&other| heads[other as usize].hash);
-        if let Some(by_start) = &mut self.by_start {
-            by_start.entry(window.start).or_default().push(slot);
-            self.bucketed += 1;
-        }
+        self.put_in_order(slot, mark);
         slot
+    }
+
+    /// Sessions: the slots of all sessions of a key.
+    pub fn sessions<'a>(&'a self, hash: u64, key: &'a [u8]) -> impl Iterator<Item = Slot> + 'a {
+        let same = move |slot: &Slot| self.head(*slot).hash == hash && self.head(*slot).key() == key;
+        self.index.iter_hash(hash).copied().filter(same)
     }
 
     /// Takes the slot of a group away.
@@ -211,57 +242,77 @@ impl GroupTable {
     pub fn store_key(&self, slot: Slot, out: &mut Vec<u8>) {
         let head = self.head(slot);
         out.extend_from_slice(head.key());
-        if self.by_start.is_some() {
+        if self.windows != Windows::None {
             push_window(out, head.window.start, head.window.end);
         }
     }
 
-    /// The first window start at or after `from`.
+    /// Time windows: the first start at or after `from`.
     pub fn next_start(&self, from: i64) -> Option<i64> {
-        self.by_start.as_ref()?.range(from..).next().map(|(&start, _)| start)
+        self.order.range(from..).next().map(|(&start, _)| start)
     }
 
-    /// The groups whose window starts at `start`, in key order.
+    /// Time windows: the groups whose window starts at `start`, in key order.
     pub fn starting_at(&self, start: i64) -> Vec<Slot> {
-        let bucket = self.by_start.as_ref().and_then(|by_start| by_start.get(&start));
-        let mut slots: Vec<Slot> = bucket.into_iter().flatten().copied().collect();
-        slots.retain(|&slot| self.head(slot).is(LIVE) && self.head(slot).window.start == start);
+        let slots = self.order.get(&start).into_iter().flatten().copied();
+        let mut slots: Vec<Slot> = slots.filter(|&slot| self.stands_at(slot, start)).collect();
         slots.sort_unstable_by(|&a, &b| self.head(a).key().cmp(self.head(b).key()).then(a.cmp(&b)));
         slots.dedup();
         slots
     }
 
-    /// Removes the windows that start before `before` from the order; gives their slots.
+    fn stands_at(&self, slot: Slot, mark: i64) -> bool {
+        self.head(slot).is(LIVE) && self.head(slot).mark == mark
+    }
+
+    /// Takes the groups out of the order that stand before `before` in it; sessions that have grown beyond it stay.
     pub fn take_before(&mut self, before: i64) -> Vec<Slot> {
-        let Some(by_start) = &mut self.by_start else { return Vec::new() };
         let mut taken = Vec::new();
-        while let Some(first) = by_start.first_entry()
+        while let Some(first) = self.order.first_entry()
             && *first.key() < before
         {
-            let (start, slots) = first.remove_entry();
-            self.bucketed -= slots.len();
-            let heads = &self.heads;
-            let live = |slot: &Slot| heads[*slot as usize].is(LIVE) && heads[*slot as usize].window.start == start;
-            taken.extend(slots.into_iter().filter(live));
+            let (mark, slots) = first.remove_entry();
+            self.ordered -= slots.len();
+            for slot in slots {
+                let grown = self.windows.mark(self.head(slot).window).max(mark);
+                if !self.stands_at(slot, mark) {
+                    continue;
+                }
+                if grown < before {
+                    taken.push(slot);
+                } else {
+                    self.put_in_order(slot, grown);
+                }
+            }
         }
         taken.sort_unstable();
         taken.dedup();
         taken
     }
 
-    /// Puts a slot back into the order of windows.
-    pub fn put_back(&mut self, slot: Slot) {
-        let start = self.head(slot).window.start;
-        if let Some(by_start) = &mut self.by_start {
-            by_start.entry(start).or_default().push(slot);
-            self.bucketed += 1;
+    /// Puts a slot (back) into the order, to be taken when `mark` is before the bound.
+    pub fn put_in_order(&mut self, slot: Slot, mark: i64) {
+        if self.windows == Windows::None {
+            return;
         }
+        self.heads[slot as usize].mark = mark;
+        self.order.entry(mark).or_default().push(slot);
+        self.ordered += 1;
+    }
+
+    /// Where a slot stands in the order.
+    pub fn mark(&self, slot: Slot) -> i64 {
+        self.head(slot).mark
+    }
+
+    /// All groups in memory.
+    pub fn live(&self) -> impl Iterator<Item = Slot> + '_ {
+        (0..self.heads.len() as Slot).filter(|&slot| self.head(slot).is(LIVE))
     }
 
     /// Renumbers the slots so that none is vacant. Gives the old slot of each new one.
     pub fn compact(&mut self) -> Vec<Slot> {
-        let live = (0..self.heads.len() as Slot).filter(|&slot| self.head(slot).is(LIVE));
-        let kept: Vec<Slot> = live.collect();
+        let kept: Vec<Slot> = self.live().collect();
         let mut heads = Vec::with_capacity(kept.len());
         let old = std::mem::take(&mut self.heads);
         heads.extend(old.into_iter().filter(|head| head.is(LIVE)));
@@ -269,14 +320,10 @@ impl GroupTable {
         for (slot, head) in heads.iter().enumerate() {
             self.index.insert_unique(head.hash, slot as Slot, |&other| heads[other as usize].hash);
         }
-        if let Some(by_start) = &mut self.by_start {
-            by_start.clear();
-            for (slot, head) in heads.iter().enumerate() {
-                by_start.entry(head.window.start).or_default().push(slot as Slot);
-            }
-            self.bucketed = heads.len();
-        }
         (self.heads, self.vacant) = (heads, Vec::new());
+        self.order.clear();
+        self.ordered = 0;
+        (0..self.heads.len() as Slot).for_each(|slot| self.put_in_order(slot, self.head(slot).mark));
         kept
     }
 
@@ -284,7 +331,7 @@ impl GroupTable {
     pub fn memory(&self) -> usize {
         self.heads.capacity() * size_of::<Head>()
             + self.index.allocation_size()
-            + (self.vacant.capacity() + self.bucketed) * size_of::<Slot>()
+            + (self.vacant.capacity() + self.ordered) * size_of::<Slot>()
             + self.key_heap
     }
 }

@@ -15,10 +15,12 @@ mod explode;
 mod group_store;
 mod groups;
 mod port;
+pub mod session_aggregate;
 pub mod stateless;
 pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
+pub mod window_aggregate;
 
 pub use chain::{StateReader, build, reader};
 

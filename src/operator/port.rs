@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::state::encoding::{EncodedRows, KeyCodec, RowCodec, null_keys};
+use crate::state::{KeyedTable, WARM_ROWS};
 use crate::topic::TopicError;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
@@ -61,10 +62,15 @@ impl Port {
         self.batch.meta.seq.get(self.next).copied()
     }
 
-    /// Steps over the next row and gives its index.
-    pub(super) fn advance(&mut self) -> usize {
+    /// Steps over the next row and gives its index. Now and then it warms the tables that the next rows will be looked up in.
+    pub(super) fn advance(&mut self, tables: &[&KeyedTable]) -> usize {
+        let i = self.next;
+        if i.is_multiple_of(WARM_ROWS) {
+            let soon = i..self.keys.len().min(i + WARM_ROWS);
+            tables.iter().for_each(|table| table.warm(soon.clone().map(|i| self.keys.row(i))));
+        }
         self.next += 1;
-        self.next - 1
+        i
     }
 
     /// True if all key columns of row `i` are NULL.

@@ -88,7 +88,7 @@ impl StreamTableJoin {
     }
 
     fn look_up(&mut self, port: &mut Port, page: &mut Page, ctx: &mut StepContext) -> Result<(), OperatorError> {
-        let i = port.advance();
+        let i = port.advance(&[&self.table]);
         if !port.batch.is_present(i) {
             return Ok(());
         }
@@ -108,7 +108,7 @@ impl StreamTableJoin {
     }
 
     fn keep(&mut self, port: &mut Port, ctx: &mut StepContext) {
-        let i = port.advance();
+        let i = port.advance(&[&self.table]);
         if port.lacks_key(i) {
             let reason = format!("a record of a table needs a key, but {} is NULL", self.table_key);
             ctx.lose(port.batch.meta.offset[i], LossKind::NullKey, reason);

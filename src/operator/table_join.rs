@@ -139,7 +139,7 @@ impl TableTableJoin {
         page: &mut Page,
         ctx: &mut StepContext,
     ) -> Result<(), OperatorError> {
-        let i = input.advance();
+        let i = input.advance(&[&self.sides[0].table, &self.sides[1].table]);
         if input.lacks_key(i) {
             let reason = format!("a record of a table needs a key, but {} is NULL", self.sides[port].key_names);
             ctx.lose(input.batch.meta.offset[i], LossKind::NullKey, reason);

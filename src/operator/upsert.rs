@@ -62,7 +62,7 @@ impl UpsertOperator {
         let mut old: Vec<Option<RowRef>> = Vec::with_capacity(port.keys.len().min(ctx.page_rows));
         let (mut from, mut bytes) = (None, 0);
         while old.len() < ctx.page_rows.max(1) && bytes < PAGE_BYTES && port.next_seq().is_some() {
-            let i = port.advance();
+            let i = port.advance(&[&kept.table]);
             from.get_or_insert(i);
             let row = kept.table.replace(port.keys.row(i), port.stored(i))?;
             bytes += row.map_or(0, RowRef::len);

@@ -157,6 +157,8 @@ impl Checkpoint {
         positions: &[Position],
         now_ms: i64,
     ) -> Result<(), TaskError> {
+        // what was held back has no place in the last step
+        env.arrivals = None;
         graph.flush(env)?;
         self.tell_losses(shared, env, now_ms);
         let mut commit = Commit { outputs: env.out.take_appends()?, ..Commit::default() };

@@ -81,7 +81,10 @@ impl ClientQueue {
             if let Some(end) = &inner.end {
                 return ClientNext::End(end.clone());
             }
-            if self.ready.wait_until(&mut inner, deadline).timed_out() && inner.batches.is_empty() && inner.end.is_none() {
+            if self.ready.wait_until(&mut inner, deadline).timed_out()
+                && inner.batches.is_empty()
+                && inner.end.is_none()
+            {
                 return ClientNext::Idle;
             }
         }

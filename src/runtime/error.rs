@@ -63,7 +63,9 @@ pub enum RuntimeError {
     #[error("query '{0}' runs already; terminate it first")]
     Exists(QueryId),
     /// an internal topic is there, but of another shape
-    #[error("internal topic '{topic}' has {found} partitions, the query needs {wanted}; delete the topic, or start the query under a new id")]
+    #[error(
+        "internal topic '{topic}' has {found} partitions, the query needs {wanted}; delete the topic, or start the query under a new id"
+    )]
     InternalTopic {
         /// its name
         topic: String,

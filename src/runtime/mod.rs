@@ -53,8 +53,8 @@ use checkpoint::MemoryBudget;
 use graph::{Graph, input_topic};
 use materialization::Materialization;
 use processing_log::ProcessingLog;
-use recovery::Recovery;
 use query::{IdleSignal, QueryShared, RunningQuery, TaskCell, first_position};
+use recovery::Recovery;
 use task::{Stepped, Task, input_owner};
 use worker::Scheduler;
 
@@ -78,7 +78,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// A runtime with worker threads, which end when it is dropped.
+    /// A runtime with worker threads, which end when it is dropped; push queries are then forgotten, others go on at the next start.
     ///
     /// # Errors
     /// If the system gives no threads.
@@ -92,10 +92,11 @@ impl Runtime {
         runtime.scheduler = Some(scheduler.clone());
         for number in 0..workers {
             let scheduler = scheduler.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("worker-{number}"))
-                .spawn(move || scheduler.work())
-                .map_err(|e| TopicError::Io { what: "start a worker thread".to_owned(), reason: e.to_string() })?;
+            let thread =
+                std::thread::Builder::new()
+                    .name(format!("worker-{number}"))
+                    .spawn(move || scheduler.work())
+                    .map_err(|e| TopicError::Io { what: "start a worker thread".to_owned(), reason: e.to_string() })?;
             runtime.threads.lock().push(thread);
         }
         Ok(runtime)
@@ -238,16 +239,18 @@ impl Runtime {
     /// Waits until every running query that `filter` picks has committed everything its inputs hold, also what the others made for it;
     /// false if that did not come within `timeout`. Paused and failed queries are not waited for.
     pub fn wait_idle(&self, filter: &dyn Fn(&QueryId) -> bool, timeout: Duration) -> bool {
-        self.idle.wait(Instant::now() + timeout, || loop {
-            let before = self.idle.commits();
-            let entries: Vec<_> = self.queries.read().values().cloned().collect();
-            let running = entries.iter().filter(|e| filter(&e.query.shared.spec.id) && is_live(e.query.state()));
-            if !running.into_iter().all(|e| e.query.is_caught_up()) {
-                return false;
-            }
-            // a commit in between may have given work to a query that was looked at before
-            if self.idle.commits() == before {
-                return true;
+        self.idle.wait(Instant::now() + timeout, || {
+            loop {
+                let before = self.idle.commits();
+                let entries: Vec<_> = self.queries.read().values().cloned().collect();
+                let running = entries.iter().filter(|e| filter(&e.query.shared.spec.id) && is_live(e.query.state()));
+                if !running.into_iter().all(|e| e.query.is_caught_up()) {
+                    return false;
+                }
+                // a commit in between may have given work to a query that was looked at before
+                if self.idle.commits() == before {
+                    return true;
+                }
             }
         })
     }
@@ -256,11 +259,7 @@ impl Runtime {
     ///
     /// # Errors
     /// If a task fails; it is restored at the next call.
-    pub fn pump(
-        &self,
-        id: &QueryId,
-        limits: &dyn Fn(&TopicPartition) -> Option<Offset>,
-    ) -> Result<(), RuntimeError> {
+    pub fn pump(&self, id: &QueryId, limits: &dyn Fn(&TopicPartition) -> Option<Offset>) -> Result<(), RuntimeError> {
         let entry = self.entry(id)?;
         if entry.query.shared.is_paused() {
             return Ok(());
@@ -433,6 +432,14 @@ impl Drop for Runtime {
         for thread in self.threads.lock().drain(..) {
             // a worker catches its tasks' panics; there is nothing to do about its own
             let _ = thread.join();
+        }
+        let transient = |e: &&Arc<Entry>| e.query.shared.spec.settings.transient;
+        let ids: Vec<QueryId> =
+            self.queries.read().values().filter(transient).map(|e| e.query.shared.spec.id.clone()).collect();
+        for id in ids {
+            if let Err(error) = self.stop(&id) {
+                tracing::warn!(query = %id, "the push query left state behind: {error}");
+            }
         }
     }
 }

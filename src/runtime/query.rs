@@ -142,7 +142,7 @@ pub(super) struct QueryShared {
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
     pub recovery: Arc<Recovery>,
-    /// where inputs start that have no committed position
+    /// push queries: where inputs start, since their positions are not committed
     pub starts: BTreeMap<(Owner, TopicPartition), Position>,
     pub paused: AtomicBool,
     pub stopped: AtomicBool,
@@ -172,18 +172,14 @@ impl QueryShared {
     }
 
     /// Where a task takes up an input.
-    pub fn start_position(
-        &self,
-        owner: &Owner,
-        input: &InputSpec,
-        at: &TopicPartition,
-    ) -> Result<Position, TaskError> {
+    pub fn start_position(&self, owner: &Owner, input: &InputSpec, at: &TopicPartition) -> Result<Position, TaskError> {
         if let Some(position) = self.log.positions(owner)?.get(at) {
             return Ok(*position);
         }
         match self.starts.get(&(owner.clone(), at.clone())) {
-            Some(position) => Ok(*position),
-            None => Ok(first_position(self.log.as_ref(), input, at)?),
+            Some(position) if self.spec.settings.transient => Ok(*position),
+            // the topic was deleted and made again, which forgot the position
+            _ => Ok(first_position(self.log.as_ref(), input, at)?),
         }
     }
 
@@ -253,14 +249,7 @@ impl TaskCell {
     pub fn new(query: Arc<QueryShared>, sub: usize, partition: i32) -> Arc<Self> {
         let progress = Arc::new(TaskProgress::new(&query.spec.topology, sub, partition));
         let slot = Mutex::new(Slot { task: None, failures: 0, retry_at_ms: i64::MIN });
-        Arc::new(Self {
-            query,
-            progress,
-            partition,
-            schedule: AtomicU8::new(0),
-            timer: AtomicI64::new(i64::MAX),
-            slot,
-        })
+        Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
     }
 
     /// Runs the task for a slice of time; errors and panics become the query's.

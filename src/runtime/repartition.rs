@@ -151,6 +151,10 @@ impl RepartitionSink {
     /// Cuts changes whose old and new row have different keys into two.
     fn split_moved(&mut self, batch: ChangeBatch) -> Result<ChangeBatch, TaskError> {
         let Some(old) = &batch.old else { return Ok(batch) };
+        let mut pairs = batch.columns[..self.key_count].iter().zip(&old.columns);
+        if pairs.all(|(new, old)| std::sync::Arc::ptr_eq(new, old)) {
+            return Ok(batch);
+        }
         let new_keys = self.key.encode(&batch.columns[..self.key_count], None, batch.len()).payloads;
         let old_keys = self.key.encode(&old.columns[..self.key_count], None, batch.len()).payloads;
         let both = |row: usize| batch.is_present(row) && batch.old_is_present(row);
@@ -194,12 +198,12 @@ fn split(batch: &ChangeBatch, old: &OldRows, halves: &[Half], key_count: usize) 
         .map(|k| interleave(&[batch.columns[k].as_ref(), old.columns[k].as_ref()], &from))
         .collect::<Result<_, _>>()?;
     result.columns[..key_count].clone_from_slice(&keys);
-    result.present = Some(BooleanBuffer::collect_bool(halves.len(), |i| halves[i].new && batch.is_present(halves[i].row)));
+    result.present =
+        Some(BooleanBuffer::collect_bool(halves.len(), |i| halves[i].new && batch.is_present(halves[i].row)));
     if let Some(old_rows) = &mut result.old {
         old_rows.columns[..key_count].clone_from_slice(&keys);
-        old_rows.present = Some(BooleanBuffer::collect_bool(halves.len(), |i| {
-            halves[i].old && batch.old_is_present(halves[i].row)
-        }));
+        old_rows.present =
+            Some(BooleanBuffer::collect_bool(halves.len(), |i| halves[i].old && batch.old_is_present(halves[i].row)));
     }
     Ok(result)
 }
@@ -361,10 +365,7 @@ mod tests {
 
     #[test]
     fn halves_without_key_and_rows_that_never_were_are_dropped() {
-        let batch = changes(&[
-            ((Some("a"), Some(1)), (None, Some(2))),
-            ((Some("a"), None), (Some("a"), None)),
-        ]);
+        let batch = changes(&[((Some("a"), Some(1)), (None, Some(2))), ((Some("a"), None), (Some("a"), None))]);
         let (read, lost) = through(1, batch, true);
         assert_eq!((rows(&read[0]), lost), (vec![(Some("a"), Some(1), None)], 1));
     }

@@ -87,9 +87,8 @@ impl PayloadCodec {
         let schema = self.schema(flags);
         // the body is copied into an aligned buffer: within the record it stands at any byte
         let body = Buffer::from(body);
-        let record =
-            reader::read_record_batch(&body, header, schema, &HashMap::new(), None, &MetadataVersion::V5)
-                .map_err(damaged)?;
+        let record = reader::read_record_batch(&body, header, schema, &HashMap::new(), None, &MetadataVersion::V5)
+            .map_err(damaged)?;
         Ok(self.unflatten(flags, &record, offset))
     }
 
@@ -184,13 +183,7 @@ impl PayloadCodec {
             columns: new[..self.key_count].iter().cloned().chain(columns.by_ref()).collect(),
             present: old_present,
         });
-        let meta = RowMeta {
-            rowtime,
-            seq: vec![0; rows].into(),
-            offset: vec![offset; rows].into(),
-            window,
-            headers,
-        };
+        let meta = RowMeta { rowtime, seq: vec![0; rows].into(), offset: vec![offset; rows].into(), window, headers };
         (ChangeBatch { columns: new, present, old, meta }, arrivals)
     }
 }

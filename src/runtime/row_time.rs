@@ -22,7 +22,8 @@ pub(super) struct RowTimeReader {
 enum Kind {
     BigInt,
     Timestamp,
-    Text(Pattern, Zone),
+    /// the pattern, and the zone of texts that name none
+    Text(Box<(Pattern, Zone)>),
 }
 
 impl RowTimeReader {
@@ -41,10 +42,11 @@ impl RowTimeReader {
             (SqlType::BigInt, _) => Kind::BigInt,
             (SqlType::Timestamp, _) => Kind::Timestamp,
             (SqlType::String, Some(pattern)) => {
-                let pattern = Pattern::compile(pattern)
-                    .map_err(|reason| Diagnostic::user(format!("TIMESTAMP_FORMAT '{pattern}' is not a pattern: {reason}")))?;
-                Kind::Text(pattern, Zone::system())
-            },
+                let compiled = Pattern::compile(pattern).map_err(|reason| {
+                    Diagnostic::user(format!("TIMESTAMP_FORMAT '{pattern}' cannot be used: {reason}"))
+                })?;
+                Kind::Text(Box::new((compiled, Zone::system())))
+            }
             _ => {
                 return Err(Diagnostic::user(format!(
                     "Timestamp column, {name}, should be LONG(INT64), TIMESTAMP, or a String with a timestamp_format specified."
@@ -59,7 +61,7 @@ impl RowTimeReader {
         let values = match &self.kind {
             Kind::BigInt => Values::Numbers(array.as_primitive::<Int64Type>().values()),
             Kind::Timestamp => Values::Numbers(array.as_primitive::<TimestampMillisecondType>().values()),
-            Kind::Text(pattern, zone) => Values::Texts(array.as_string::<i32>(), pattern, zone),
+            Kind::Text(pattern) => Values::Texts(array.as_string::<i32>(), &pattern.0, &pattern.1),
         };
         RowTimes { column: &self.column, nulls: array.nulls(), values }
     }
@@ -86,9 +88,10 @@ impl RowTimes<'_> {
         let time = match &self.values {
             Values::Numbers(numbers) => numbers[row],
             Values::Texts(texts, pattern, zone) => {
-                let parsed = pattern.parse(texts.value(row), Habit::Formatter).and_then(|fields| fields.instant(zone));
-                parsed.map_err(|reason| {
-                    format!("Failed to extract timestamp from row: {} = '{}': {reason}", self.column, texts.value(row))
+                let text = texts.value(row);
+                let time = pattern.parse(text, Habit::Formatter).and_then(|fields| fields.instant(zone));
+                time.map_err(|reason| {
+                    format!("Failed to extract timestamp from row: {} = '{text}': {reason}", self.column)
                 })?
             }
         };
@@ -96,5 +99,33 @@ impl RowTimes<'_> {
             return Err(format!("Failed to extract timestamp from row: {} = {time} is negative", self.column));
         }
         Ok(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::Column;
+
+    #[test]
+    fn texts_are_read_by_the_pattern() {
+        let schema = LogicalSchema::new([Column::value("T", SqlType::String), Column::value("N", SqlType::Int)]);
+        let spec = |column: &str, format: Option<&str>| TimestampSpec {
+            column: column.into(),
+            format: format.map(str::to_owned),
+        };
+        let (index, reader) = RowTimeReader::for_column(&spec("T", Some("yyyy-MM-dd X")), &schema).unwrap();
+        let array: ArrayRef =
+            Arc::new(StringArray::from(vec![Some("1970-01-02 Z"), Some("soon"), None, Some("1969-12-31 Z")]));
+        let times = reader.read(&array);
+        assert_eq!((index, times.time(0)), (0, Ok(86_400_000)));
+        assert!(times.time(1).unwrap_err().contains("'soon'"));
+        assert!(times.time(2).unwrap_err().contains("NULL"));
+        assert!(times.time(3).unwrap_err().contains("negative"));
+        for (column, format) in [("T", None), ("N", None), ("X", None), ("T", Some("'"))] {
+            assert!(RowTimeReader::for_column(&spec(column, format), &schema).is_err());
+        }
     }
 }

@@ -5,9 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int32Array, Int64Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, Int32Array, Int64Array, new_null_array};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 
 use crate::diagnostic::Diagnostic;
@@ -345,7 +343,7 @@ fn header_column(raw: &RawBatch, name: &str) -> ArrayRef {
 mod tests {
     use arrow::array::{ListArray, StringArray, StructArray};
     use arrow::buffer::OffsetBuffer;
-    use arrow::datatypes::{Int64Type, Int32Type};
+    use arrow::datatypes::{Int32Type, Int64Type};
 
     use super::*;
     use crate::format::FormatSpec;

@@ -153,11 +153,7 @@ impl Task {
     ///
     /// # Errors
     /// If an operator cannot be made or the log cannot be read.
-    pub fn restore(
-        shared: &Arc<QueryShared>,
-        progress: &Arc<TaskProgress>,
-        partition: i32,
-    ) -> Result<Self, TaskError> {
+    pub fn restore(shared: &Arc<QueryShared>, progress: &Arc<TaskProgress>, partition: i32) -> Result<Self, TaskError> {
         let topology = &shared.spec.topology;
         let spec = &topology.subs[progress.sub];
         let partitions_of = |topic: &TopicName| shared.partitions_of(topic);
@@ -168,9 +164,10 @@ impl Task {
             let owner = shared.input_owner(progress.sub, index);
             let position = shared.start_position(&owner, input, &at)?;
             let (reader, trim) = match input {
-                InputSpec::Source(source) => {
-                    (Reader::Source(Box::new(SourceNode::new(source, partition, shared.spec.settings.strictness)?)), false)
-                }
+                InputSpec::Source(source) => (
+                    Reader::Source(Box::new(SourceNode::new(source, partition, shared.spec.settings.strictness)?)),
+                    false,
+                ),
                 InputSpec::Repartition { topic, .. } => {
                     (Reader::Repartition(Box::new(RepartitionReader::new(&topology.internal_topics[*topic]))), true)
                 }
@@ -339,7 +336,11 @@ impl Task {
             return Ok(None);
         }
         let stall_ms = self.shared.spec.settings.client_stall_ms;
-        if client.stalled_ms(now_ms) >= stall_ms { Err(TaskError::SlowReader(stall_ms)) } else { Ok(Some(Stepped::Full)) }
+        if client.stalled_ms(now_ms) >= stall_ms {
+            Err(TaskError::SlowReader(stall_ms))
+        } else {
+            Ok(Some(Stepped::Full))
+        }
     }
 
     /// Until when a dry input is waited for while others have rows (`max.task.idle.ms`).
@@ -415,7 +416,12 @@ impl Task {
 }
 
 /// The rows of what was read; `None` if it holds none.
-fn read_rows(reader: &mut Reader, raw: &RawBatch, resume: Position, next: Offset) -> Result<Option<InputRows>, TaskError> {
+fn read_rows(
+    reader: &mut Reader,
+    raw: &RawBatch,
+    resume: Position,
+    next: Offset,
+) -> Result<Option<InputRows>, TaskError> {
     if raw.is_empty() {
         return Ok(None);
     }

@@ -2,6 +2,7 @@
 
 mod fixture;
 mod life;
+mod limits;
 
 use fixture::{World, copy, count, cut, filtered, joined, joined_after_repartition, repartitioned, settings, up_to};
 
@@ -144,6 +145,9 @@ fn bad_records_are_told_once_with_their_place() {
     let told = world.values("plog", 0);
     assert_eq!(told.len(), 1);
     let row: serde_json::Value = serde_json::from_str(&told[0]).unwrap();
-    assert_eq!((row["QUERY_ID"].as_str(), row["TOPIC"].as_str(), row["OFFSET"].as_i64()), (Some("q"), Some("in"), Some(41)));
+    assert_eq!(
+        (row["QUERY_ID"].as_str(), row["TOPIC"].as_str(), row["OFFSET"].as_i64()),
+        (Some("q"), Some("in"), Some(41))
+    );
     assert_eq!(world.runtime.losses(&QueryId::new("q"))[&LossKind::Undecodable], 1);
 }

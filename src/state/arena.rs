@@ -60,6 +60,11 @@ impl Arena {
         &self.chunks[span.chunk as usize].bytes[start..start + span.len()]
     }
 
+    /// Reads the first byte at `span`, only to have it near.
+    pub(super) fn touch(&self, span: Span) -> u8 {
+        self.chunks[span.chunk as usize].bytes.get(span.start as usize).copied().unwrap_or(0)
+    }
+
     /// Says that nobody will keep `span`; it stays readable for now.
     pub(super) fn free(&mut self, span: Span) {
         self.chunks[span.chunk as usize].dead += span.len();

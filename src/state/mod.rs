@@ -17,7 +17,7 @@ use bytes::Bytes;
 
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
-pub use keyed::{KeyedTable, RowRef};
+pub use keyed::{KeyedTable, RowRef, WARM_ROWS};
 pub use overlay::Overlay;
 
 /// What the runtime needs of a store. One store belongs to one task and is called by one thread at a time.

@@ -5,9 +5,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray,
-};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, BinaryArray, BooleanArray, PrimitiveArray};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int32Type, Int64Type, Time32MillisecondType,
     TimestampMillisecondType,
@@ -34,6 +32,7 @@ pub(super) struct DelimitedDecoder {
 
 impl DelimitedDecoder {
     pub(super) fn new(columns: &[Column], wanted: &[usize], delimiter: char) -> Self {
+        debug_assert!((1..wanted.len()).all(|i| !wanted[..i].contains(&wanted[i])), "each column is wanted once");
         let slot_of = (0..columns.len()).map(|i| wanted.iter().position(|&w| w == i)).collect();
         Self {
             delimiter,
@@ -224,10 +223,14 @@ impl ColumnReader<'_> {
             SqlType::BigInt => Arc::new(self.primitives::<Int64Type>(|text| parse_i64(text).ok_or(None))),
             SqlType::Double => Arc::new(self.primitives::<Float64Type>(|text| parse_java_f64(text).ok_or(None))),
             SqlType::Date => Arc::new(self.primitives::<Date32Type>(|text| parse_i32(text).ok_or(None))),
-            SqlType::Timestamp => Arc::new(self.primitives::<TimestampMillisecondType>(|text| parse_i64(text).ok_or(None))),
-            SqlType::Time => Arc::new(self.primitives::<Time32MillisecondType>(|text| {
-                time_of_day(parse_i64(text).ok_or(None)?).map_err(Some)
-            })),
+            SqlType::Timestamp => {
+                Arc::new(self.primitives::<TimestampMillisecondType>(|text| parse_i64(text).ok_or(None)))
+            }
+            SqlType::Time => {
+                Arc::new(self.primitives::<Time32MillisecondType>(|text| {
+                    time_of_day(parse_i64(text).ok_or(None)?).map_err(Some)
+                }))
+            }
             SqlType::Decimal(p, s) if p <= 38 => {
                 let read = |text: &[u8]| parse_decimal128(text, p, s).map_err(|fault| misfit(fault, text, p, s));
                 Arc::new(self.primitives::<Decimal128Type>(read).with_data_type(DataType::Decimal128(p, s as i8)))

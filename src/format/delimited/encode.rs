@@ -115,7 +115,9 @@ impl<'a> FieldWriter<'a> {
             DataType::Int32 => |a, row, out| push_integer(a.as_primitive::<Int32Type>().value(row), out),
             DataType::Int64 => |a, row, out| push_integer(a.as_primitive::<Int64Type>().value(row), out),
             DataType::Date32 => |a, row, out| push_integer(a.as_primitive::<Date32Type>().value(row), out),
-            DataType::Time32(_) => |a, row, out| push_integer(a.as_primitive::<Time32MillisecondType>().value(row), out),
+            DataType::Time32(_) => {
+                |a, row, out| push_integer(a.as_primitive::<Time32MillisecondType>().value(row), out)
+            }
             DataType::Timestamp(..) => {
                 |a, row, out| push_integer(a.as_primitive::<TimestampMillisecondType>().value(row), out)
             }

@@ -44,9 +44,8 @@ pub(super) fn delimiter(spec: &FormatSpec, side: Side) -> Result<char, Diagnosti
         Side::Key => "KEY_DELIMITER",
         Side::Value => "VALUE_DELIMITER",
     };
-    let invalid = |why: String| {
-        Diagnostic::user(format!("Configuration {property} is invalid: {why}\nExample valid value: ';'"))
-    };
+    let invalid =
+        |why: String| Diagnostic::user(format!("Configuration {property} is invalid: {why}\nExample valid value: ';'"));
     if text.trim().is_empty() {
         return Err(invalid(
             "Delimiter cannot be empty, if you meant to have a tab or space for delimiter, please use the special values \
@@ -107,7 +106,19 @@ mod tests {
         let line = "true,-1,9007199254740993,1.0E10,12.3650,-0.05,a b,AQI=,1000,-7,1700000000000";
         let decoded = decode(&spec(), Side::Value, &all_types(), &[Some(line)]);
         assert_eq!(failures(&decoded), [] as [&str; 0]);
-        let want = ["true", "-1", "9007199254740993", "1.0E10", "12.3650", "-0.05", "a b", "0102", "1000", "-7", "1700000000000"];
+        let want = [
+            "true",
+            "-1",
+            "9007199254740993",
+            "1.0E10",
+            "12.3650",
+            "-0.05",
+            "a b",
+            "0102",
+            "1000",
+            "-7",
+            "1700000000000",
+        ];
         assert_eq!(decoded.columns.iter().map(|c| column_values(c)[0].clone()).collect::<Vec<_>>(), want);
         let encoded = encode(&spec(), Side::Value, &all_types(), &decoded.columns, 1);
         assert_eq!(text_rows(&encoded.payloads), [Some(line.to_owned())]);
@@ -128,7 +139,21 @@ mod tests {
     #[test]
     fn bad_lines_say_why() {
         let types = [SqlType::Int, SqlType::Decimal(4, 2)];
-        let lines = ["1,2", "", "\n\n", "1", "1,2,3", " 1,2", "x,2", "1,100.00", "1,1.001", "\"1,2", "\"1\"x,2", "2147483648,1", "1,\"2\"\nz"];
+        let lines = [
+            "1,2",
+            "",
+            "\n\n",
+            "1",
+            "1,2,3",
+            " 1,2",
+            "x,2",
+            "1,100.00",
+            "1,1.001",
+            "\"1,2",
+            "\"1\"x,2",
+            "2147483648,1",
+            "1,\"2\"\nz",
+        ];
         let decoded = decode(&spec(), Side::Value, &types, &lines.map(Some));
         assert_eq!(
             failures(&decoded),

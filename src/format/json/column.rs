@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, Decimal128Array, Decimal256Array, NullBufferBuilder,
-    PrimitiveArray,
+    ArrayRef, ArrowPrimitiveType, BooleanArray, BooleanBufferBuilder, Decimal128Array, Decimal256Array,
+    NullBufferBuilder, PrimitiveArray,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{

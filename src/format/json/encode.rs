@@ -4,11 +4,13 @@
 //! colon) is prepared once, when the encoder is made.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, ListArray, MapArray,
-    PrimitiveArray, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, Decimal256Array, Float64Array, ListArray,
+    MapArray, PrimitiveArray, StringArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
-use arrow::datatypes::{ArrowPrimitiveType, Date32Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMillisecondType};
+use arrow::datatypes::{
+    ArrowPrimitiveType, Date32Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMillisecondType,
+};
 
 use super::string::push_quoted;
 use crate::format::byte_rows::ByteRows;
@@ -49,7 +51,11 @@ impl RecordEncoder for JsonEncoder {
                 continue;
             }
             let written: Result<(), &str> = payloads.append_with(|out| {
-                if self.bare { object.values[0].write(row, out) } else { object.write(row, out) }
+                if self.bare {
+                    object.values[0].write(row, out)
+                } else {
+                    object.write(row, out)
+                }
                 Ok(())
             });
             if let Err(reason) = written {

@@ -16,6 +16,8 @@ mod fields;
 mod nested;
 mod scan;
 mod string;
+#[cfg(test)]
+mod tests;
 mod value_text;
 
 use super::{FormatSpec, RecordDecoder, RecordEncoder, Side, Wrapping};

@@ -117,7 +117,9 @@ impl MapDecoder {
         let mut inner = Vec::new();
         let values = self.value.decode(bytes, children, &mut inner);
         rows.lift(inner, faults, |position| format!("[{position}]"));
-        let DataType::Struct(fields) = self.entries.data_type() else { unreachable!("the entries of a map are structs") };
+        let DataType::Struct(fields) = self.entries.data_type() else {
+            unreachable!("the entries of a map are structs")
+        };
         let pairs = StructArray::new(fields.clone(), vec![Arc::new(keys.into_strings()), values], None);
         let (offsets, nulls) = rows.finish();
         Arc::new(MapArray::new(self.entries.clone(), offsets, pairs, nulls, false))

@@ -211,7 +211,11 @@ impl Open {
             return Err(Malformed { at, what: "nested deeper than 1000 levels" });
         }
         let (word, bit) = (self.depth / 64, 1 << (self.depth % 64));
-        if bracket == b'{' { self.objects[word] |= bit } else { self.objects[word] &= !bit }
+        if bracket == b'{' {
+            self.objects[word] |= bit
+        } else {
+            self.objects[word] &= !bit
+        }
         self.depth += 1;
         Ok(())
     }
@@ -339,10 +343,12 @@ pub(super) fn document(bytes: &[u8], start: usize, end: usize) -> Result<Span, M
 /// Nothing but white space may follow.
 #[inline(always)]
 pub(super) fn expect_end(bytes: &[u8], at: usize, end: usize) -> Result<(), Malformed> {
-    if at == end || skip_space(bytes, at, end) == end {
-        Ok(())
-    } else {
-        Err(Malformed { at, what: "text after the end of the value" })
+    if at == end {
+        return Ok(());
+    }
+    match skip_space(bytes, at, end) {
+        at if at == end => Ok(()),
+        at => Err(Malformed { at, what: "text after the end of the value" }),
     }
 }
 
@@ -363,9 +369,29 @@ mod tests {
     #[test]
     fn valid_texts_pass() {
         for text in [
-            "1", "-0", "0.5", "1e3", "-1.25E-7", "12345678901234567890", "0.12345678901234567890123", "true", " null ",
-            "\"\"", "\"a\"", r#""\"\\\/\b\f\n\r\t\u00e9""#, "\"exactly sixteen.\"", "\"fifteen bytes..\"", "{}", "[]",
-            "[ ]", "{ }", r#"{"a":1}"#, r#"{"a":[1,{"b":null}],"c":""}"#, "[[[]],[{}]]", "[1 , 2]", "\n{ \"a\" : 1 }\t",
+            "1",
+            "-0",
+            "0.5",
+            "1e3",
+            "-1.25E-7",
+            "12345678901234567890",
+            "0.12345678901234567890123",
+            "true",
+            " null ",
+            "\"\"",
+            "\"a\"",
+            r#""\"\\\/\b\f\n\r\t\u00e9""#,
+            "\"exactly sixteen.\"",
+            "\"fifteen bytes..\"",
+            "{}",
+            "[]",
+            "[ ]",
+            "{ }",
+            r#"{"a":1}"#,
+            r#"{"a":[1,{"b":null}],"c":""}"#,
+            "[[[]],[{}]]",
+            "[1 , 2]",
+            "\n{ \"a\" : 1 }\t",
         ] {
             assert!(accepts(text), "{text}");
         }
@@ -374,9 +400,46 @@ mod tests {
     #[test]
     fn malformed_texts_fail() {
         for text in [
-            "", " ", "-", "01", "1.", ".5", "1e", "1e+", "+1", "1x", "tru", "nul", "truefalse", "\"", "\"a", "\"\\", "\"\\x\"",
-            "\"\\u12g4\"", "\"\\u12\"", "\"\n\"", "\"fifteen bytes..", "\"exactly sixteen.", "{", "[", "{]", "[}", "{\"a\"}",
-            "{\"a\":}", "{\"a\":1", "{\"a\":1,}", "[1,]", "[,1]", "{,}", "{a:1}", "{'a':1}", "[1 2]", "[1]]", "{}}", "1 2", "NaN",
+            "",
+            " ",
+            "-",
+            "01",
+            "1.",
+            ".5",
+            "1e",
+            "1e+",
+            "+1",
+            "1x",
+            "tru",
+            "nul",
+            "truefalse",
+            "\"",
+            "\"a",
+            "\"\\",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\u12\"",
+            "\"\n\"",
+            "\"fifteen bytes..",
+            "\"exactly sixteen.",
+            "{",
+            "[",
+            "{]",
+            "[}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":1,}",
+            "[1,]",
+            "[,1]",
+            "{,}",
+            "{a:1}",
+            "{'a':1}",
+            "[1 2]",
+            "[1]]",
+            "{}}",
+            "1 2",
+            "NaN",
         ] {
             assert!(!accepts(text), "{text}");
         }
@@ -391,7 +454,8 @@ mod tests {
 
     #[test]
     fn agrees_with_another_parser_on_mutations() {
-        let valid = br#"{"a":[1,-2.5e3,"x\n\u00e9\\"],"b":{"c":null,"d":true},"e":"plain text of some length","f":0.25}"#;
+        let valid =
+            br#"{"a":[1,-2.5e3,"x\n\u00e9\\"],"b":{"c":null,"d":true},"e":"plain text of some length","f":0.25}"#;
         let mut seed = 1_u32;
         for _ in 0..200_000 {
             let mut bytes = valid.to_vec();

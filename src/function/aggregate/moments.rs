@@ -125,7 +125,8 @@ impl<N: Moment, const VARIANCE: bool> Kernel for Deviation<N, VARIANCE> {
         let Some(x) = args.get(row) else { return Ok(()) };
         let group = &mut self.groups[slot];
         if group.count > 1 {
-            group.m2 -= square_over(group.count, N::times_minus(group.count, x, group.sum));
+            // rounding must not make a sum of squares negative
+            group.m2 = (group.m2 - square_over(group.count, N::times_minus(group.count, x, group.sum))).max(0.0);
         } else {
             group.m2 = 0.0;
         }

@@ -1,6 +1,7 @@
 //! What the tests of keyed operators share: rows in words, steps cut at random, and a driver that commits, evicts and crashes.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray, Int64Array, ListArray, StringArray, StructArray};
@@ -236,7 +237,7 @@ fn ports_are_read_by_seq_and_port_0_first() {
     let mut ports = Ports([Some(left), Some(right)]);
     let mut order = Vec::new();
     while let Some(port) = ports.next() {
-        order.push((port, ports.port(port).advance()));
+        order.push((port, ports.port(port).advance(&[])));
     }
     assert_eq!(order, [(0, 0), (1, 0), (0, 1), (0, 2), (1, 1), (1, 2)]);
 }
@@ -246,7 +247,7 @@ fn picks_of_every_shape_gather_the_same() {
     let a: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 2, 3]));
     let b: ArrayRef = Arc::new(Int64Array::from(vec![10, 11]));
     let gather = |picks: &[(usize, usize)]| {
-        let out = Picks::new(picks.to_vec()).gather([&[a.clone()], &[b.clone()]]).unwrap();
+        let out = Picks::new(picks.to_vec()).gather([from_ref(&a), from_ref(&b)]).unwrap();
         out[0].as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
     };
     assert_eq!(gather(&[(0, 1), (0, 2)]), [1, 2]);

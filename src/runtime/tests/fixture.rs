@@ -2,6 +2,7 @@
 //!
 //! Plans nothing: topologies are written out. The subtle thing: keys are plain text (KAFKA format), so that tests can read them.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::BinaryArray;
@@ -10,11 +11,13 @@ use datafusion::logical_expr::{Expr, col, lit};
 
 use crate::clock::ManualClock;
 use crate::format::{Format, FormatSpec};
+use crate::function::arithmetic::Arithmetic;
 use crate::plan::topology::{
     AggregateCall, AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec,
     OperatorSpec, Port, SinkSpec, SourceInput, SubTopology, Topology,
 };
 use crate::runtime::{QuerySettings, QuerySpec, Runtime, RuntimeConfig};
+use crate::topic::embedded::{EmbeddedLog, LogOptions};
 use crate::topic::memory::MemoryLog;
 use crate::topic::{Append, Commit, Log, Offset, Owner, ReadLimit, TopicPartition, TopicSpec};
 use crate::types::schema::arrow_schema;
@@ -24,25 +27,47 @@ use crate::types::{Column, LogicalSchema, QueryId, SqlType, TopicName};
 pub type Record = (Option<String>, Option<String>, i64);
 
 pub struct World {
-    pub log: Arc<MemoryLog>,
+    pub log: Arc<dyn Log>,
     pub clock: Arc<ManualClock>,
     pub runtime: Runtime,
+    memory: Option<Arc<MemoryLog>>,
 }
 
 impl World {
     /// A world that is driven by hand.
     pub fn manual(topics: &[(&str, i32)]) -> Self {
-        let (log, clock) = log_with(topics);
+        Self::manual_with(topics, config())
+    }
+
+    /// The same with other limits.
+    pub fn manual_with(topics: &[(&str, i32)], config: RuntimeConfig) -> Self {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let log = MemoryLog::new(clock.clone());
+        create(log.as_ref(), topics);
+        let runtime = Runtime::manual(log.clone(), clock.clone(), config);
+        Self { log: log.clone(), clock, runtime, memory: Some(log) }
+    }
+
+    /// A world on disk, driven by hand; topics that are there stay.
+    pub fn on_disk(dir: &Path, topics: &[(&str, i32)]) -> Self {
+        let clock = Arc::new(ManualClock::new(1_000_000));
+        let log = EmbeddedLog::open(dir, LogOptions::default(), clock.clone()).unwrap();
+        create(log.as_ref(), topics);
         let runtime = Runtime::manual(log.clone(), clock.clone(), config());
-        Self { log, clock, runtime }
+        Self { log, clock, runtime, memory: None }
     }
 
     /// A world with `workers` threads.
     pub fn threaded(topics: &[(&str, i32)], workers: usize) -> Self {
-        let (log, clock) = log_with(topics);
+        let world = Self::manual(topics);
         let config = RuntimeConfig { workers, ..config() };
-        let runtime = Runtime::new(log.clone(), clock.clone(), config).unwrap();
-        Self { log, clock, runtime }
+        let runtime = Runtime::new(world.log.clone(), world.clock.clone(), config).unwrap();
+        Self { runtime, ..world }
+    }
+
+    /// The log as one that fails on demand.
+    pub fn faults(&self) -> &MemoryLog {
+        self.memory.as_ref().expect("only the in-memory log has faults")
     }
 
     pub fn put(&self, topic: &str, partition: i32, key: &str, value: &str, at_ms: i64) {
@@ -68,7 +93,8 @@ impl World {
                 a.is_valid(i).then(|| String::from_utf8_lossy(a.value(i)).into_owned())
             };
             let batch = &fetched.batch;
-            records.extend((0..batch.len()).map(|i| (text(&batch.keys, i), text(&batch.values, i), batch.timestamps[i])));
+            records
+                .extend((0..batch.len()).map(|i| (text(&batch.keys, i), text(&batch.values, i), batch.timestamps[i])));
             if fetched.next >= fetched.end {
                 return records;
             }
@@ -89,23 +115,18 @@ impl World {
     }
 }
 
-fn config() -> RuntimeConfig {
+pub fn config() -> RuntimeConfig {
     RuntimeConfig { processing_log: Some("plog".into()), ..RuntimeConfig::default() }
 }
 
-fn log_with(topics: &[(&str, i32)]) -> (Arc<MemoryLog>, Arc<ManualClock>) {
-    let clock = Arc::new(ManualClock::new(1_000_000));
-    let log = MemoryLog::new(clock.clone());
+fn create(log: &dyn Log, topics: &[(&str, i32)]) {
     for (name, partitions) in topics.iter().chain(&[("plog", 1)]) {
-        let spec = TopicSpec {
-            name: TopicName::new(name),
-            partitions: *partitions,
-            replicas: 1,
-            cleanup: Default::default(),
-        };
-        log.create_topic(&spec).unwrap();
+        let spec =
+            TopicSpec { name: TopicName::new(name), partitions: *partitions, replicas: 1, cleanup: Default::default() };
+        if log.describe(&spec.name).unwrap().is_none() {
+            log.create_topic(&spec).unwrap();
+        }
     }
-    (log, clock)
 }
 
 pub fn spec(id: &str, topology: Topology, settings: QuerySettings) -> QuerySpec {
@@ -194,10 +215,11 @@ pub fn to_client(partitions: i32) -> Topology {
 /// in → V > 1 → (K, V + 10) → out.
 pub fn filtered(partitions: i32) -> Topology {
     let predicate: Expr = col("\"V\"").gt(lit(1_i64));
-    let exprs = vec![col("\"K\""), col("\"V\"") + lit(10_i64)];
+    let add = Arithmetic::Add.function(SqlType::BigInt, SqlType::BigInt, SqlType::BigInt);
+    let exprs = vec![col("\"K\""), add.call(vec![col("\"V\""), lit(10_i64)])];
     let nodes = vec![
         node(OperatorSpec::Filter { predicate, is_table: false }, vec![Port::Input(0)], &columns()),
-        node(OperatorSpec::Project { exprs, is_table: false }, vec![Port::Node(0)], &columns()),
+        node(OperatorSpec::Project { exprs, is_table: false, input_keys: 1 }, vec![Port::Node(0)], &columns()),
         sink("out", Port::Node(1), &columns()),
     ];
     one(vec![source("in", false)], nodes, partitions)
@@ -232,13 +254,7 @@ pub fn count(partitions: i32) -> Topology {
 }
 
 fn internal(name: &str, partitions: i32) -> InternalTopic {
-    InternalTopic {
-        name: name.into(),
-        partitions,
-        schema: columns(),
-        key_count: 1,
-        key_format: key_format(),
-    }
+    InternalTopic { name: name.into(), partitions, schema: columns(), key_count: 1, key_format: key_format() }
 }
 
 fn to_internal(topic: usize, from: Port, drop: bool) -> NodeSpec {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::fixture::{World, copy, count, repartitioned, settings, spec, to_client};
 use crate::clock::Clock;
 use crate::runtime::{ClientEnd, ClientNext, ClientQueue, Lookup, QuerySettings, QuerySpec, QueryState, RuntimeError};
-use crate::topic::{Log, TopicPartition};
+use crate::topic::TopicPartition;
 use crate::types::QueryId;
 
 const WAIT: Duration = Duration::from_secs(20);
@@ -79,7 +79,7 @@ fn a_failing_task_backs_off_and_goes_on_from_its_last_commit() {
     let state = || world.runtime.status(&id).unwrap().state;
     let mut waits = Vec::new();
     // each failure takes two commits: the task's and that of the processing log's record
-    world.log.fail_next_commits(8);
+    world.faults().fail_next_commits(8);
     for _ in 0..4 {
         let crate::runtime::task::Next::Park(Some(until)) = run() else { panic!("it does not back off") };
         waits.push(until - world.clock.now_ms());
@@ -102,14 +102,14 @@ fn a_panic_is_the_querys_error() {
     let world = World::manual(&[("in", 1), ("out", 1)]);
     world.start("q", copy(1), settings());
     fill(&world, 1, 1);
-    world.log.set_fault(Some(Arc::new(|commit| {
+    world.faults().set_fault(Some(Arc::new(|commit| {
         assert!(commit.outputs.iter().all(|o| o.to.topic.as_str() != "out"), "no space for {}", "out");
         None
     })));
     let error = world.runtime.pump(&"q".into(), &|_| None).unwrap_err();
     assert!(error.to_string().contains("no space for out"), "{error}");
     assert_eq!(world.runtime.status(&"q".into()).unwrap().state, QueryState::Error);
-    world.log.set_fault(None);
+    world.faults().set_fault(None);
     world.pump("q");
     assert_eq!(world.records("out", 0).len(), 1);
 }
@@ -225,7 +225,7 @@ fn a_poisoned_log_is_opened_again_and_all_queries_go_on() {
     world.start("b", copy(1), backoff);
     fill(&world, 1, 10);
     let left = AtomicI32::new(2);
-    world.log.set_fault(Some(Arc::new(move |_| {
+    world.faults().set_fault(Some(Arc::new(move |_| {
         let fails = left.fetch_sub(1, Ordering::SeqCst) > 0;
         fails.then(|| crate::topic::TopicError::Poisoned("disk gone".to_owned()))
     })));
@@ -235,4 +235,40 @@ fn a_poisoned_log_is_opened_again_and_all_queries_go_on() {
     world.pump("b");
     assert_eq!(world.records("out", 0).len(), 20);
     assert_eq!(world.runtime.status(&"a".into()).unwrap().state, QueryState::Running);
+}
+
+#[test]
+fn a_dry_input_is_waited_for_as_long_as_asked() {
+    let world = World::manual(&[("in", 1), ("table", 1), ("out", 1)]);
+    let patient = QuerySettings { max_task_idle_ms: 500, by_arrival: false, ..settings() };
+    world.start("q", super::fixture::joined(1), patient);
+    let cell = world.runtime.queries.read()[&QueryId::new("q")].query.cells[0].clone();
+    world.put("in", 0, "a", "{\"V\":1}", 20);
+    let now = world.clock.now_ms();
+    assert_eq!(cell.run(), crate::runtime::task::Next::Park(Some(now + 500)));
+    world.clock.advance(499);
+    world.put("table", 0, "a", "{\"V\":7}", 10);
+    cell.run();
+    world.put("in", 0, "a", "{\"V\":2}", 30);
+    world.clock.advance(500);
+    cell.run();
+    let values = world.values("out", 0);
+    assert_eq!(values.len(), 2);
+    assert!(values[0].ends_with("\"R_V\":7}"), "the table's row came while it was waited for: {values:?}");
+}
+
+#[test]
+fn a_topic_made_again_is_read_from_its_start() {
+    let world = World::manual(&[("in", 1), ("out", 1)]);
+    world.start("q", copy(1), settings());
+    fill(&world, 1, 10);
+    world.pump("q");
+    let spec = world.log.describe(&"in".into()).unwrap().unwrap();
+    world.log.delete_topic(&"in".into()).unwrap();
+    let error = world.runtime.pump(&"q".into(), &|_| None).unwrap_err();
+    assert!(error.to_string().contains("'in'"), "{error}");
+    world.log.create_topic(&spec).unwrap();
+    fill(&world, 1, 3);
+    world.pump("q");
+    assert_eq!(world.records("out", 0).len(), 13);
 }

@@ -314,7 +314,10 @@ mod tests {
     use crate::topic::batch::no_headers;
     use proptest::prelude::*;
 
-    fn batch(rows: &[(i64, i64, Option<Vec<u8>>, Option<Vec<u8>>)]) -> RawBatch {
+    /// Offset, time, key, value.
+    type Row = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+    fn batch(rows: &[Row]) -> RawBatch {
         RawBatch {
             offsets: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
             timestamps: rows.iter().map(|r| r.1).collect::<Vec<_>>().into(),

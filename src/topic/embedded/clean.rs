@@ -18,9 +18,8 @@ const MERGE_AT_SMALL_BLOCKS: u32 = 128;
 /// Blocks removed in one batch at most.
 const REMOVED_AT_ONCE: usize = 1024;
 
-/// See [`crate::topic::Log::clean`].
+/// See [`crate::topic::Log::clean`]; the caller has said that it is cleaning.
 pub(super) fn clean(log: &EmbeddedLog, now_ms: i64) -> Result<u64, TopicError> {
-    let _cleaning = log.cleaning.lock();
     let topics: Vec<_> = log.topics.read().values().cloned().collect();
     let mut removed = 0;
     for topic in topics {
@@ -36,13 +35,13 @@ pub(super) fn clean(log: &EmbeddedLog, now_ms: i64) -> Result<u64, TopicError> {
 
 /// See [`crate::topic::Log::trim`].
 pub(super) fn trim(log: &EmbeddedLog, at: &TopicPartition, before: Offset) -> Result<(), TopicError> {
+    let _cleaning = log.cleaning.lock();
     let topic = log.topic(&at.topic)?;
     let bounds = topic.partition(at)?.bounds();
     let before = before.min(bounds.end);
     if before <= bounds.start {
         return Ok(());
     }
-    let _cleaning = log.cleaning.lock();
     let range = Range { topic: &topic, partition: at.partition, from: bounds.start, to: before };
     remove_first(log, &range, &mut |block| block.end() <= before).map(drop)
 }

@@ -24,7 +24,6 @@ pub(super) const SMALL_BLOCK_BYTES: usize = 16 << 10;
 
 /// An output, encoded.
 struct Encoded {
-    topic: Arc<Topic>,
     to: TopicPartition,
     /// each with its number of records
     blocks: Vec<(Bytes, usize)>,
@@ -59,7 +58,11 @@ pub(super) fn commit(log: &EmbeddedLog, commit: Commit) -> Result<Receipt, Topic
         log.topic_of(at)?;
     }
     let (mut batch, mut staged) = (Batch::default(), Staged::default());
-    let base_offsets = outputs.iter().map(|o| put_output(o, &mut batch, &mut staged)).collect::<Result<_, _>>()?;
+    // Topics are looked up again, for one may have gone while its records were encoded.
+    let topics = outputs.iter().map(|o| log.topic_of(&o.to)).collect::<Result<Vec<_>, _>>()?;
+    let outputs: Vec<_> = outputs.into_iter().zip(topics).collect();
+    let base_offsets =
+        outputs.iter().map(|(o, topic)| put_output(o, topic, &mut batch, &mut staged)).collect::<Result<_, _>>()?;
     let block_numbers =
         blocks.into_iter().map(|(id, bytes)| put_block(&writer, &mut batch, &mut staged, id, bytes)).collect();
     for (owner, at, position) in &positions {
@@ -111,24 +114,27 @@ fn put_block(writer: &Writer, batch: &mut Batch, staged: &mut Staged, id: StoreI
     number
 }
 
-fn put_output(output: &Encoded, batch: &mut Batch, staged: &mut Staged) -> Result<Offset, TopicError> {
-    output.topic.check()?;
-    let known = output.topic.partition(&output.to)?.bounds().end;
-    let end = staged.ends.entry((output.topic.id, output.to.partition)).or_insert(known);
+fn put_output(output: &Encoded, topic: &Topic, batch: &mut Batch, staged: &mut Staged) -> Result<Offset, TopicError> {
+    let known = topic.partition(&output.to)?.bounds().end;
+    let end = staged.ends.entry((topic.id, output.to.partition)).or_insert(known);
     let base = *end;
     for (bytes, rows) in &output.blocks {
-        batch.put(Space::Records, keys::block(output.topic.id, output.to.partition, *end).to_vec(), bytes.clone());
+        batch.put(Space::Records, keys::block(topic.id, output.to.partition, *end).to_vec(), bytes.clone());
         *end += *rows as Offset;
     }
     Ok(base)
 }
 
 /// Moves ends and stores to what was written; gives the topics that got records.
-fn publish(writer: &mut Writer, staged: Staged, outputs: &[Encoded]) -> Result<Vec<TopicName>, TopicError> {
+fn publish(
+    writer: &mut Writer,
+    staged: Staged,
+    outputs: &[(Encoded, Arc<Topic>)],
+) -> Result<Vec<TopicName>, TopicError> {
     let mut grown: Vec<TopicName> = Vec::new();
-    for output in outputs.iter().filter(|o| !o.blocks.is_empty()) {
-        let partition = output.topic.partition(&output.to)?;
-        if let Some(end) = staged.ends.get(&(output.topic.id, output.to.partition)) {
+    for (output, topic) in outputs.iter().filter(|(o, _)| !o.blocks.is_empty()) {
+        let partition = topic.partition(&output.to)?;
+        if let Some(end) = staged.ends.get(&(topic.id, output.to.partition)) {
             partition.set_end(*end);
         }
         let small = output.blocks.iter().filter(|(bytes, _)| bytes.len() < SMALL_BLOCK_BYTES).count();
@@ -143,7 +149,7 @@ fn publish(writer: &mut Writer, staged: Staged, outputs: &[Encoded]) -> Result<V
 }
 
 fn encode(log: &EmbeddedLog, output: Append, now_ms: i64) -> Result<Encoded, TopicError> {
-    let topic = log.topic_of(&output.to)?;
+    log.topic_of(&output.to)?;
     let rows = output.check()?;
     check_record_sizes(log, &output)?;
     let Append { to, timestamps, keys, values, headers } = output;
@@ -158,7 +164,7 @@ fn encode(log: &EmbeddedLog, output: Append, now_ms: i64) -> Result<Encoded, Top
         blocks.push((block::encode(&Rows { batch: &batch, from, len, contiguous: true, now_ms }), len));
         from += len;
     }
-    Ok(Encoded { topic, to, blocks })
+    Ok(Encoded { to, blocks })
 }
 
 fn check_record_sizes(log: &EmbeddedLog, output: &Append) -> Result<(), TopicError> {

@@ -1,7 +1,7 @@
 //! What the embedded log keeps in memory: its topics with the start and end of each partition, and its stores' numbers.
 //!
-//! Recovered from keys and one block a partition, never by reading all records. The subtle thing: a topic that was deleted, or
-//! that a reopen replaced, stays in the hands of readers but takes no more writes ([`Topic::check`]).
+//! Recovered from keys and one block a partition, never by reading all records. The subtle thing: a topic that was
+//! deleted stays in the hands of readers and of cleaning, but takes no more writes ([`Topic::check`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -108,7 +108,16 @@ impl EmbeddedLog {
         Ok(topic)
     }
 
-    /// Removes what was deleted, in small batches; goes on after a restart where it stopped.
+    /// Removes what was just deleted, unless a cleaning is at it; what is left, now or by a failure, the next one removes.
+    fn remove_garbage_soon(&self) {
+        let Some(_cleaning) = self.cleaning.try_lock() else { return };
+        if let Err(error) = self.remove_garbage() {
+            tracing::warn!(%error, "deleted records are not removed yet");
+        }
+    }
+
+    /// Removes what was deleted, in small batches; goes on after a restart where it stopped. Who calls it is cleaning, so that
+    /// no reopen waits for it while it waits to write.
     fn remove_garbage(&self) -> Result<(), TopicError> {
         const REMOVED_AT_ONCE: usize = 4096;
         let snapshot = self.storage.snapshot()?;
@@ -178,7 +187,8 @@ impl Log for EmbeddedLog {
         gone.delete();
         self.topics.write().remove(topic);
         drop((writer, snapshot));
-        self.remove_garbage()
+        self.remove_garbage_soon();
+        Ok(())
     }
 
     fn describe(&self, topic: &TopicName) -> Result<Option<TopicSpec>, TopicError> {
@@ -234,6 +244,7 @@ impl Log for EmbeddedLog {
     }
 
     fn clean(&self, now_ms: i64) -> Result<u64, TopicError> {
+        let _cleaning = self.cleaning.lock();
         self.remove_garbage()?;
         clean::clean(self, now_ms)
     }
@@ -247,9 +258,7 @@ impl Log for EmbeddedLog {
         let mut writer = self.writer.lock();
         self.storage.reopen()?;
         let (topics, recovered) = index::recover(&self.storage)?;
-        let mut known = self.topics.write();
-        known.values().for_each(|topic| topic.delete());
-        *known = topics;
+        *self.topics.write() = topics;
         *writer = recovered;
         Ok(())
     }

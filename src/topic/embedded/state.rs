@@ -58,7 +58,8 @@ pub(super) fn forget(log: &EmbeddedLog, owner: &Owner) -> Result<(), TopicError>
     log.storage.write(batch)?;
     writer.stores.retain(|id, _| id.owner != *owner);
     drop((writer, snapshot));
-    log.remove_garbage()
+    log.remove_garbage_soon();
+    Ok(())
 }
 
 /// See [`crate::topic::Log::blocks`].

@@ -286,7 +286,12 @@ fn what_was_deleted_is_removed_even_after_a_crash() {
     let log = open_with(dir.path(), faulty).unwrap();
     make_topic(&*log, "t", 1, Cleanup::default());
     log.commit(numbered(1)).unwrap();
-    assert!(matches!(log.delete_topic(&"t".into()), Err(TopicError::Poisoned(_))));
+    log.delete_topic(&"t".into()).unwrap();
+    assert!(matches!(log.delete_topic(&"u".into()), Err(TopicError::UnknownTopic(_))));
+    assert!(matches!(
+        log.commit(Commit { blocks: numbered(1).blocks, ..Commit::default() }),
+        Err(TopicError::Poisoned(_))
+    ));
     log.reopen().unwrap();
     assert!(log.topics().unwrap().is_empty());
     let left = |log: &EmbeddedLog| log.storage.snapshot().unwrap().scan(Space::Records, &[], None).count();
@@ -372,10 +377,13 @@ fn compaction_goes_on_after_a_restart() {
     assert_eq!(latest, model);
 }
 
+/// A random append: its partition, and keys, values and times.
+type RandomAppend = (i32, Vec<(Option<String>, Option<String>, i64)>);
+
 /// What a random test does.
 #[derive(Clone, Debug)]
 enum Step {
-    Commit(Vec<(i32, Vec<(Option<String>, Option<String>, i64)>)>, i64),
+    Commit(Vec<RandomAppend>, i64),
     Read(i32, i64, usize, usize),
     WriteBehind(Vec<(String, Option<String>)>, u64),
     Clean,

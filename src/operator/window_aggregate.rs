@@ -1,0 +1,317 @@
+//! GROUP BY with tumbling and hopping windows; with EMIT FINAL, one result a window, when it closes.
+//!
+//! Sessions are `session_aggregate`. Stream time is the greatest row time of all keys, rows dropped for lateness included, and is kept in
+//! the store. The subtle thing: windows close row by row (at `end + grace`), whatever the batches; EMIT FINAL loses windows over which
+//! stream time jumps beyond their retention, as the reference does, but says so.
+
+use std::collections::VecDeque;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use arrow::datatypes::SchemaRef;
+
+use crate::function::FunctionLimits;
+use crate::function::aggregate::Slot;
+use crate::plan::topology::AggregateSpec;
+use crate::state::Store;
+use crate::types::{ChangeBatch, OldRows, RowMeta, WindowKind, WindowSpec};
+
+use super::aggregate::Core;
+use super::aggregate_input::Pending;
+use super::aggregate_output::current;
+use super::groups::{OWING, Span};
+use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+
+/// Stream time before the first row.
+const NO_TIME: i64 = i64::MIN;
+
+/// GROUP BY with a window in time.
+pub struct WindowAggregate {
+    core: Core,
+    windows: TimeWindows,
+    stream_time: Option<i64>,
+    pending: Option<Pending>,
+    /// the start of the next window of the row at hand, if a page ended within it
+    resume_at: Option<i64>,
+    finals: Option<Finals>,
+}
+
+/// The windows of a WINDOW clause.
+struct TimeWindows {
+    spec: WindowSpec,
+    size_ms: i64,
+    advance_ms: i64,
+    /// row times of which the first window is the same: `[from, to)`, and its start
+    cached: (i64, i64, i64),
+}
+
+impl TimeWindows {
+    /// Start of the first window that holds `row_time` ≥ 0.
+    #[inline]
+    fn first_start(&mut self, row_time: i64) -> i64 {
+        let (from, to, start) = self.cached;
+        if from <= row_time && row_time < to {
+            return start;
+        }
+        let start = self.spec.starts_for(row_time).next().unwrap_or(0);
+        if self.size_ms == self.advance_ms {
+            self.cached = (start, start.saturating_add(self.size_ms), start);
+        }
+        start
+    }
+}
+
+/// What EMIT FINAL keeps beside the groups.
+struct Finals {
+    /// windows that start before this have given their results
+    next_start: i64,
+    /// groups that are to be given out, with the row that closed their window
+    due: Vec<(Slot, u32)>,
+    /// those of pages to come; their input rows
+    rest: VecDeque<(Slot, u32)>,
+    meta: Option<RowMeta>,
+}
+
+impl WindowAggregate {
+    /// The aggregate of `spec` over rows of `input`; it must have a tumbling or hopping window.
+    ///
+    /// # Errors
+    /// If the spec is not one that analysis lets pass: a defect of ours.
+    pub fn new(spec: &AggregateSpec, limits: &FunctionLimits, input: &SchemaRef) -> Result<Self, OperatorError> {
+        let no = |reason: &str| OperatorError::internal("windowed aggregate", reason);
+        let window = spec.window.ok_or_else(|| no("the aggregate has no window"))?;
+        let (size_ms, advance_ms) = match window.kind {
+            WindowKind::Tumbling { size_ms } => (size_ms, size_ms),
+            WindowKind::Hopping { size_ms, advance_ms } => (size_ms, advance_ms),
+            WindowKind::Session { .. } => return Err(no("sessions are for the session aggregate")),
+        };
+        if spec.table_input {
+            return Err(no("a table cannot be aggregated by windows"));
+        }
+        let next_start = i64::MIN;
+        Ok(Self {
+            core: Core::new(spec, limits, input)?,
+            windows: TimeWindows { spec: window, size_ms, advance_ms, cached: (0, 0, 0) },
+            stream_time: None,
+            pending: None,
+            resume_at: None,
+            finals: spec.emit_final.then(|| Finals {
+                next_start,
+                due: Vec::new(),
+                rest: VecDeque::new(),
+                meta: None,
+            }),
+        })
+    }
+
+    /// Reads what the store knows, before the first row.
+    fn begin(&mut self) -> Result<(), OperatorError> {
+        if self.stream_time.is_some() {
+            return Ok(());
+        }
+        let time = self.core.store.stream_time()?.unwrap_or(NO_TIME);
+        self.stream_time = Some(time);
+        let Some(finals) = &mut self.finals else { return Ok(()) };
+        self.core.store.load_all()?;
+        if time != NO_TIME {
+            let closed = time.saturating_sub(self.windows.spec.grace_ms).saturating_sub(self.windows.size_ms);
+            finals.next_start = closed.saturating_add(1);
+        }
+        let groups = &mut self.core.store.groups;
+        let owing: Vec<Slot> = groups.live().filter(|&s| groups.head(s).window.start >= finals.next_start).collect();
+        owing.into_iter().for_each(|slot| groups.head_mut(slot).flags |= OWING);
+        Ok(())
+    }
+
+    fn page(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        if self.give_finals(ctx, out)? {
+            return Ok(Progress::More);
+        }
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        let (from, rows) = (pending.next, pending.batch.len());
+        let limit = self.core.page_limit(ctx);
+        while pending.next < rows && self.core.page.emissions.len() < limit {
+            let row = pending.next;
+            if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
+                pending.next += 1;
+            }
+        }
+        // a row that the page ends within counts as one of the page
+        let to = pending.next + usize::from(self.resume_at.is_some());
+        match &mut self.finals {
+            None => self.core.finish_page(&pending, from, to, ctx, out)?,
+            Some(finals) => {
+                self.core.finish_silently(&pending, from, to)?;
+                self.core.store.owing += finals.due.len();
+                finals.rest.extend(finals.due.drain(..));
+                finals.meta = Some(pending.batch.meta.clone());
+            }
+        }
+        let done = pending.next == rows;
+        if !done {
+            self.pending = Some(pending);
+        }
+        let owes = self.give_finals(ctx, out)?;
+        self.expire()?;
+        Ok(if done && !owes { Progress::Done } else { Progress::More })
+    }
+
+    /// Takes a row into its windows; false if the page is full before the last one.
+    #[inline]
+    fn take(
+        &mut self,
+        pending: &Pending,
+        row: usize,
+        limit: usize,
+        ctx: &mut StepContext,
+    ) -> Result<bool, OperatorError> {
+        let time = pending.batch.meta.rowtime[row];
+        if time < 0 {
+            let reason = format!("the row time {time} is before 1970, where no window is");
+            ctx.lose(pending.batch.meta.offset[row], LossKind::BadTimestamp, reason);
+            return Ok(true);
+        }
+        let stream_time = self.stream_time.unwrap_or(NO_TIME).max(time);
+        if self.stream_time != Some(stream_time) {
+            self.stream_time = Some(stream_time);
+            self.close(stream_time, row, pending, ctx);
+        }
+        let key = pending.keys.row(row);
+        let hash = self.core.store.groups.hash(key);
+        let mut start = self.resume_at.take().unwrap_or_else(|| self.windows.first_start(time));
+        while start <= time {
+            if self.core.page.emissions.len() >= limit {
+                self.resume_at = Some(start);
+                return Ok(false);
+            }
+            let end = start.saturating_add(self.windows.size_ms);
+            if self.windows.spec.is_closed(end, stream_time) {
+                self.lose_late(start, end, stream_time, time, pending.batch.meta.offset[row], ctx);
+            } else {
+                let slot = self.core.store.slot(hash, key, Span { start, end })?;
+                if self.finals.is_some() {
+                    self.core.store.groups.head_mut(slot).flags |= OWING;
+                }
+                self.core.take_row(slot, row, time);
+            }
+            start += self.windows.advance_ms;
+        }
+        Ok(true)
+    }
+
+    #[cold]
+    fn lose_late(&self, start: i64, end: i64, stream_time: i64, time: i64, offset: i64, ctx: &mut StepContext) {
+        let grace = self.windows.spec.grace_ms;
+        let reason = format!(
+            "the row of {time} came too late for the window from {start} to {end}: \
+             stream time is {stream_time}, the grace period {grace} ms"
+        );
+        ctx.lose(offset, LossKind::Late, reason);
+    }
+
+    /// Notes the results that fall due when stream time reaches `stream_time` with this row.
+    fn close(&mut self, stream_time: i64, row: usize, pending: &Pending, ctx: &mut StepContext) {
+        let Some(finals) = &mut self.finals else { return };
+        let groups = &mut self.core.store.groups;
+        let kept_from = stream_time.saturating_sub(self.windows.spec.retention_ms);
+        while let Some(start) = groups.next_start(finals.next_start) {
+            let end = start.saturating_add(self.windows.size_ms);
+            if !self.windows.spec.is_closed(end, stream_time) {
+                break;
+            }
+            finals.next_start = start + 1;
+            let slots = groups.starting_at(start);
+            if start >= kept_from {
+                finals.due.extend(slots.iter().map(|&slot| (slot, row as u32)));
+                continue;
+            }
+            slots.iter().for_each(|&slot| groups.head_mut(slot).flags &= !OWING);
+            let reason = format!(
+                "the results of {} groups in the window from {start} to {end} are lost: stream time jumped to {stream_time}, \
+                 beyond the retention of {} ms",
+                slots.len(),
+                self.windows.spec.retention_ms
+            );
+            ctx.lose(pending.batch.meta.offset[row], LossKind::Late, reason);
+        }
+    }
+
+    /// Gives out a page of final results; true if there are more.
+    fn give_finals(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<bool, OperatorError> {
+        let Some(finals) = &mut self.finals else { return Ok(false) };
+        let count = finals.rest.len().min(ctx.page_rows.max(1));
+        let page: Vec<(Slot, u32)> = finals.rest.drain(..count).collect();
+        let Some(meta) = finals.meta.as_ref().filter(|_| count > 0) else { return Ok(false) };
+        out.push(self.core.final_rows(&page, meta)?);
+        Ok(!finals.rest.is_empty())
+    }
+
+    fn expire(&mut self) -> Result<(), OperatorError> {
+        let Some(time) = self.stream_time.filter(|time| *time != NO_TIME) else { return Ok(()) };
+        self.core.store.set_stream_time(time);
+        let before = time.saturating_sub(self.windows.spec.retention_ms);
+        Ok(self.core.store.expire(before, before)?)
+    }
+}
+
+impl Core {
+    /// Runs the accumulators over the page, made of rows `from .. to` of `pending`, and gives nothing out.
+    ///
+    /// # Errors
+    /// If a function fails, or the store behind cannot be read.
+    pub fn finish_silently(&mut self, pending: &Pending, from: usize, to: usize) -> Result<(), OperatorError> {
+        self.store.load()?;
+        let mut page = std::mem::take(&mut self.page);
+        self.settle_rowtimes(&mut page.emissions);
+        page.updates.iter_mut().for_each(|update| update.row -= from as u32);
+        self.update(&page.updates, pending, from, to, Some(&vec![false; page.updates.len()]))?;
+        page.clear();
+        self.page = page;
+        Ok(())
+    }
+
+    /// Final results of these groups, each with the input row that closed its window; they owe nothing afterwards.
+    ///
+    /// # Errors
+    /// A defect of ours.
+    pub fn final_rows(&mut self, page: &[(Slot, u32)], meta: &RowMeta) -> Result<ChangeBatch, OperatorError> {
+        let slots: Vec<Slot> = page.iter().map(|(slot, _)| *slot).collect();
+        let rows: UInt32Array = page.iter().map(|(_, row)| *row).collect();
+        let mut batch = current(&slots, &self.store, self.layout.keys(), true)?;
+        let caused = meta.take(rows.values()).map_err(|e| OperatorError::internal("aggregate", e))?;
+        batch.meta = RowMeta { rowtime: batch.meta.rowtime, window: batch.meta.window, ..caused };
+        if self.emit_old {
+            let none: Vec<ArrayRef> = batch.columns.clone();
+            batch.old = Some(OldRows { columns: none, present: Some(BooleanBuffer::new_unset(slots.len())) });
+        }
+        slots.iter().for_each(|&slot| self.store.groups.head_mut(slot).flags &= !OWING);
+        self.store.owing -= slots.len();
+        Ok(batch)
+    }
+}
+
+impl Operator for WindowAggregate {
+    fn process(
+        &mut self,
+        step: Step,
+        ctx: &mut StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<Progress, OperatorError> {
+        self.begin()?;
+        self.pending = self.core.open(step, ctx)?;
+        self.page(ctx, out)
+    }
+
+    fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.page(ctx, out)
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
+        self.core.flush(ctx, out)?;
+        self.expire()
+    }
+
+    fn stores(&mut self) -> Vec<&mut dyn Store> {
+        vec![&mut self.core.store]
+    }
+}
