@@ -149,6 +149,10 @@ async fn the_first_error_keeps_what_was_done_before() {
     let (status, error) = error_of(server.ksql("DROP STREAM nothing_here;").await).await;
     assert_eq!((status, &error["error_code"]), (400, &json!(40001)));
     assert_eq!(error["entities"], json!([]));
+    let (status, error) = error_of(server.ksql("ASSERT TOPIC nowhere TIMEOUT 0 SECONDS;").await).await;
+    assert_eq!((status, &error["error_code"]), (417, &json!(41700)));
+    let (status, _) = error_of(server.ksql("ASSERT TOPIC;").await).await;
+    assert_eq!(status, 400, "an ASSERT that is wrong as a statement");
     let answer = server.ksql_ok(&CREATE.replace("STREAM s", "STREAM IF NOT EXISTS s")).await;
     assert_eq!(answer[0]["@type"], "warning_entity");
     server.end().await;

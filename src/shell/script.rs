@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Output;
 use super::copy;
@@ -18,6 +19,10 @@ use crate::engine::{ClientTask, Outcome, OutcomeKind, ScriptError};
 use crate::sql::{self, RawStatement};
 use crate::wire::statement::StatementClass;
 
+/// How long a pull query is asked again while its table is being restored.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two tries.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Scripts within scripts.
 const MAX_DEPTH: usize = 16;
 
@@ -124,13 +129,32 @@ impl Script<'_> {
             _ => {}
         }
         let sent = &text[first.span.start..last.span.end];
-        match self.client.execute(&with_end(sent)) {
+        match self.execute_patiently(&with_end(sent), StatementClass::of(first.text)) {
             Ok(outcomes) => outcomes.into_iter().try_for_each(|outcome| self.show(outcome)).map_err(at_first),
             Err(ScriptError { done, statement, diagnostic }) => {
                 done.into_iter().try_for_each(|outcome| self.show(outcome)).map_err(at_first)?;
                 let of_statement = statement.and_then(|failed| run.iter().find(|s| s.text == failed));
                 let start = of_statement.map_or(first.span.start, |s| s.span.start);
                 Err((moved(diagnostic, text, first.span.start, start), line_column(text, start).0))
+            }
+        }
+    }
+
+    /// Executes; a pull query whose table is not restored yet is asked again for a while.
+    fn execute_patiently(&mut self, text: &str, class: StatementClass) -> Result<Vec<Outcome>, ScriptError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.client.execute(text) {
+                Err(ScriptError { diagnostic, .. })
+                    if class == StatementClass::Pull
+                        && diagnostic.class == ErrorClass::Retry
+                        && waited < PATIENCE
+                        && !self.interrupt.is_pressed() =>
+                {
+                    self.interrupt.wait(ASK_AGAIN);
+                    waited += ASK_AGAIN;
+                }
+                result => return result,
             }
         }
     }
