@@ -62,6 +62,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "format",
             "sql",
             "catalog",
+            "plan",
             "runtime",
             "engine",
             "analyzer",

@@ -58,6 +58,5 @@ pub(super) fn test(place: &Place, arguments: &TestArgs) -> ExitCode {
             BatchingArg::Random => Batching::Random,
         },
         restart: arguments.restart,
-        data_dir: place.data_dir.clone(),
     })
 }
