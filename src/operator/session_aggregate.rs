@@ -174,9 +174,12 @@ impl SessionAggregate {
         let mut found = std::mem::take(&mut self.found);
         self.core.store.sessions(hash, key, &mut found)?;
         let groups = &self.core.store.groups;
+        // Sessions leave the store at the end of a page; for the rows of one page they are gone by time already.
+        let kept_from = self.stream_time.unwrap_or(NO_TIME).saturating_sub(self.retention_ms);
         found.retain(|&slot| {
             let window = groups.head(slot).window;
-            window.end >= time.saturating_sub(self.gap_ms) && window.start <= time.saturating_add(self.gap_ms)
+            window.end >= kept_from
+                && window.end >= time.saturating_sub(self.gap_ms) && window.start <= time.saturating_add(self.gap_ms)
         });
         let takes = self.merge_into(pending, row, (hash, key), &found, from, ctx)?;
         self.found = found;
