@@ -100,11 +100,7 @@ impl Computed {
         self.evaluate(0..self.columns.len(), input, rows, present, failures)
     }
 
-    fn record_batch(
-        &self,
-        input: &[ArrayRef],
-        rows: usize,
-    ) -> Result<arrow::array::RecordBatch, OperatorError> {
+    fn record_batch(&self, input: &[ArrayRef], rows: usize) -> Result<arrow::array::RecordBatch, OperatorError> {
         record_batch(&self.schema, input.to_vec(), rows).map_err(|e| self.internal(e))
     }
 

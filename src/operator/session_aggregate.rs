@@ -283,13 +283,7 @@ impl SessionAggregate {
     }
 
     /// Tombstones of sessions that the row takes up.
-    fn tombstones(
-        &mut self,
-        pending: &Pending,
-        row: usize,
-        found: &[Slot],
-        from: usize,
-    ) -> Result<(), OperatorError> {
+    fn tombstones(&mut self, pending: &Pending, row: usize, found: &[Slot], from: usize) -> Result<(), OperatorError> {
         if self.emit_final {
             return Ok(());
         }

@@ -164,8 +164,7 @@ impl Project {
         let old = match &batch.old {
             Some(old) if self.is_table => {
                 // failures on old rows were reported when these were new
-                let columns =
-                    self.computed.evaluate_all(&old.columns, rows, old.present.as_ref(), &mut Vec::new())?;
+                let columns = self.computed.evaluate_all(&old.columns, rows, old.present.as_ref(), &mut Vec::new())?;
                 Some(OldRows { columns, present: old.present.clone() })
             }
             _ => None,
@@ -225,8 +224,7 @@ impl FlatMap {
         let internal = |e: DataFusionError| OperatorError::internal("flat map", e);
         let rows = batch.len();
         let mut failures = Vec::new();
-        let arguments =
-            self.arguments.evaluate_all(&batch.columns, rows, batch.present.as_ref(), &mut failures)?;
+        let arguments = self.arguments.evaluate_all(&batch.columns, rows, batch.present.as_ref(), &mut failures)?;
         let mut lists = Vec::with_capacity(arguments.len());
         for (function, argument) in self.functions.iter().zip(&arguments) {
             let mut note = |row: usize, reason: &str| {
@@ -322,9 +320,7 @@ impl Regroup {
         let new = self.computed.evaluate_all(&batch.columns, rows, batch.present.as_ref(), &mut failures)?;
         report(failures, &batch.meta.offset, ctx);
         let old = match &batch.old {
-            Some(old) => {
-                self.computed.evaluate_all(&old.columns, rows, old.present.as_ref(), &mut Vec::new())?
-            }
+            Some(old) => self.computed.evaluate_all(&old.columns, rows, old.present.as_ref(), &mut Vec::new())?,
             None => new.clone(),
         };
         let halves = self.halves(&batch, &new, &old, ctx)?;
@@ -415,3 +411,6 @@ impl Operator for Regroup {
         Ok(Progress::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

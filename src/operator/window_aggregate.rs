@@ -95,12 +95,7 @@ impl WindowAggregate {
             stream_time: None,
             pending: None,
             resume_at: None,
-            finals: spec.emit_final.then(|| Finals {
-                next_start,
-                due: Vec::new(),
-                rest: VecDeque::new(),
-                meta: None,
-            }),
+            finals: spec.emit_final.then(|| Finals { next_start, due: Vec::new(), rest: VecDeque::new(), meta: None }),
         })
     }
 

@@ -137,10 +137,8 @@ pub const AGGREGATES: &[AggregateDoc] = &[
     AggregateDoc {
         name: "TOPKDISTINCT",
         doc: "The k greatest distinct values, descending.",
-        variations: &[
-            "TOPKDISTINCT(value T, k INT literal) -> ARRAY<T>, \
-             T one of INT, BIGINT, DOUBLE, DECIMAL, STRING, BYTES, DATE, TIME, TIMESTAMP",
-        ],
+        variations: &["TOPKDISTINCT(value T, k INT literal) -> ARRAY<T>, \
+             T one of INT, BIGINT, DOUBLE, DECIMAL, STRING, BYTES, DATE, TIME, TIMESTAMP"],
     },
 ];
 

@@ -171,7 +171,8 @@ impl<K: Kind, const DISTINCT: bool> Kernel for Collect<K, DISTINCT> {
     }
 
     fn memory(&self) -> usize {
-        let indexed: usize = if DISTINCT { self.heap / size_of::<Option<K::Value>>() * 2 * size_of::<u32>() } else { 0 };
+        let indexed: usize =
+            if DISTINCT { self.heap / size_of::<Option<K::Value>>() * 2 * size_of::<u32>() } else { 0 };
         let slots = self.lists.capacity() * size_of::<Vec<Option<K::Value>>>();
         slots + self.indexes.capacity() * size_of::<HashTable<u32>>() + self.heap + indexed
     }

@@ -122,7 +122,10 @@ impl Sketch {
         match bytes.split_first() {
             Some((1, ranks)) if ranks.len() == REGISTERS => Self::Dense(ranks.into()),
             Some((0, entries)) => Self::Sparse(
-                entries.chunks_exact(4).map(|entry| u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]])).collect(),
+                entries
+                    .chunks_exact(4)
+                    .map(|entry| u32::from_le_bytes([entry[0], entry[1], entry[2], entry[3]]))
+                    .collect(),
             ),
             _ => Self::default(),
         }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, Int64Builder, MapBuilder, MapFieldNames, StringArray, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, Int64Builder, MapBuilder, MapFieldNames, StringArray, StringBuilder,
+};
 use arrow::datatypes::Int64Type;
 
 use super::Slot;

@@ -276,7 +276,8 @@ impl<N: Averaged> Kernel for Correlation<N> {
     fn states(&self, slots: &[Slot]) -> Vec<ArrayRef> {
         let groups = || slots.iter().map(|&slot| &self.groups[slot as usize]);
         let mut states: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(groups().map(|g| g.0)))];
-        states.extend((0..SUMS).map(|i| Arc::new(Float64Array::from_iter_values(groups().map(|g| g.1[i]))) as ArrayRef));
+        states
+            .extend((0..SUMS).map(|i| Arc::new(Float64Array::from_iter_values(groups().map(|g| g.1[i]))) as ArrayRef));
         states
     }
 

@@ -239,8 +239,7 @@ impl<K: Kind, const LATEST: bool> Kernel for NByOffset<K, LATEST> {
         for (row, &slot) in slots.iter().enumerate() {
             self.reset(slot as usize);
             let range = list_range(seqs, row).zip(list_range(values, row));
-            let list: VecDeque<_> =
-                range.map(|(s, v)| (numbers.value(s), K::get(&column, v).map(K::own))).collect();
+            let list: VecDeque<_> = range.map(|(s, v)| (numbers.value(s), K::get(&column, v).map(K::own))).collect();
             self.next_seq = self.next_seq.max(list.back().map_or(0, |(seq, _)| seq + 1));
             self.heap += list.iter().map(|(_, value)| Self::size(value)).sum::<usize>();
             self.lists[slot as usize] = list;

@@ -251,7 +251,13 @@ proptest! {
     }
 }
 
-fn run(function: &str, types: &[SqlType], literals: &[ScalarValue], columns: &[ArrayRef], rows: &[(Slot, u32)]) -> Box<dyn super::Accumulator> {
+fn run(
+    function: &str,
+    types: &[SqlType],
+    literals: &[ScalarValue],
+    columns: &[ArrayRef],
+    rows: &[(Slot, u32)],
+) -> Box<dyn super::Accumulator> {
     let args = AccumulatorArgs { function, arg_types: types, literals, limits: &FunctionLimits::default() };
     let mut made = accumulator(&args).expect("resolves");
     made.resize(SLOTS);

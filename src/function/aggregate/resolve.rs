@@ -47,7 +47,14 @@ pub fn resolve(
     let ty = result_type(&function, &args[..column_args], &parameters).ok_or_else(|| refused(&function, args))?;
     let table_safe = !matches!(
         function.as_str(),
-        "COLLECT_SET" | "COUNT_DISTINCT" | "EARLIEST_BY_OFFSET" | "LATEST_BY_OFFSET" | "MAX" | "MIN" | "TOPK" | "TOPKDISTINCT"
+        "COLLECT_SET"
+            | "COUNT_DISTINCT"
+            | "EARLIEST_BY_OFFSET"
+            | "LATEST_BY_OFFSET"
+            | "MAX"
+            | "MIN"
+            | "TOPK"
+            | "TOPKDISTINCT"
     );
     Ok(AggregateSignature { ty, column_args, table_safe })
 }
@@ -180,12 +187,16 @@ fn parameters(function: &str, literals: &[ScalarValue]) -> Result<Parameters, Di
         let last = i + 1 == literals.len();
         match literal {
             ScalarValue::Boolean(Some(ignore)) if offsets && last => found.ignore_nulls = *ignore,
-            ScalarValue::Int32(Some(n)) if i == 0 && (offsets || tops) => found.n = Some(positive(function, (*n).into())?),
+            ScalarValue::Int32(Some(n)) if i == 0 && (offsets || tops) => {
+                found.n = Some(positive(function, (*n).into())?)
+            }
             ScalarValue::Int64(Some(n)) if i == 0 && (offsets || tops) => found.n = Some(positive(function, *n)?),
             other => {
                 let words = variations(function);
-                return Err(Diagnostic::user(format!("the aggregate function {function} takes no literal {other} here"))
-                    .help(words));
+                return Err(Diagnostic::user(format!(
+                    "the aggregate function {function} takes no literal {other} here"
+                ))
+                .help(words));
             }
         }
     }
@@ -210,10 +221,9 @@ fn result_type(function: &str, columns: &[SqlType], parameters: &Parameters) -> 
         ("SUM_LIST", [SqlType::Array(item)]) if matches!(**item, Int | BigInt | Double) => Some((**item).clone()),
         ("AVG" | "STDDEV_SAMPLE" | "STDDEV_SAMP", [Int | BigInt | Double]) => Some(Double),
         ("CORRELATION", [Int, Int] | [BigInt, BigInt] | [Double, Double]) => Some(Double),
-        (
-            "MAX" | "MIN",
-            [ty @ (Int | BigInt | Double | Decimal(..) | String | Bytes | Date | Time | Timestamp)],
-        ) => Some(ty.clone()),
+        ("MAX" | "MIN", [ty @ (Int | BigInt | Double | Decimal(..) | String | Bytes | Date | Time | Timestamp)]) => {
+            Some(ty.clone())
+        }
         ("ATTR", [ty]) => Some(ty.clone()),
         ("COLLECT_LIST" | "COLLECT_SET", [ty]) => Some(list_type(ty)),
         ("EARLIEST_BY_OFFSET" | "LATEST_BY_OFFSET", [ty]) => Some(if many { list_type(ty) } else { ty.clone() }),
@@ -221,10 +231,11 @@ fn result_type(function: &str, columns: &[SqlType], parameters: &Parameters) -> 
         ("TOPK", [sorted @ (Int | BigInt | Double | String), beside @ ..]) if many => {
             Some(list_type(&item_type(sorted, beside)))
         }
-        (
-            "TOPKDISTINCT",
-            [ty @ (Int | BigInt | Double | String | Decimal(..) | Date | Time | Timestamp | Bytes)],
-        ) if many => Some(list_type(ty)),
+        ("TOPKDISTINCT", [ty @ (Int | BigInt | Double | String | Decimal(..) | Date | Time | Timestamp | Bytes)])
+            if many =>
+        {
+            Some(list_type(ty))
+        }
         _ => None,
     }
 }

@@ -40,10 +40,12 @@ impl<K: Kind, const DISTINCT: bool> TopK<K, DISTINCT> {
         };
         let fields = |types: &[SqlType]| -> Fields {
             let names = std::iter::once("sort_col".to_owned()).chain((0..).map(|i| format!("col{i}")));
-            names.zip(std::iter::once(kind.ty()).chain(types)).map(|(n, ty)| Field::new(n, ty.to_arrow(), true)).collect()
+            names
+                .zip(std::iter::once(kind.ty()).chain(types))
+                .map(|(n, ty)| Field::new(n, ty.to_arrow(), true))
+                .collect()
         };
-        let beside =
-            (!beside.is_empty()).then(|| Beside { converter: converter(beside), fields: fields(beside) });
+        let beside = (!beside.is_empty()).then(|| Beside { converter: converter(beside), fields: fields(beside) });
         Self { k, beside, item, lists: Vec::new(), heap: 0, kind }
     }
 

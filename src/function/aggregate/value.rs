@@ -278,7 +278,15 @@ pub(super) struct Text;
 pub(super) fn compare_utf16(a: &[u8], b: &[u8]) -> Ordering {
     let differing = a.iter().zip(b).position(|(x, y)| x != y);
     let Some(at) = differing else { return a.len().cmp(&b.len()) };
-    let rank = |byte: u8| if byte >= 0xF0 { 0xEE } else if byte >= 0xEE { byte + 2 } else { byte };
+    let rank = |byte: u8| {
+        if byte >= 0xF0 {
+            0xEE
+        } else if byte >= 0xEE {
+            byte + 2
+        } else {
+            byte
+        }
+    };
     rank(a[at]).cmp(&rank(b[at])).then(a[at].cmp(&b[at]))
 }
 
