@@ -8,8 +8,10 @@
 pub mod aggregate;
 mod aggregate_input;
 mod aggregate_output;
+pub mod chain;
 mod coalesce;
 mod computed;
+mod explode;
 mod group_store;
 mod groups;
 mod port;
@@ -19,6 +21,8 @@ pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
 pub mod window_aggregate;
+
+pub use chain::{StateReader, build, reader};
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
@@ -54,6 +58,20 @@ pub enum LossKind {
     Expression,
     /// a row that no format writes
     Unencodable,
+}
+
+impl LossKind {
+    /// As `EXPLAIN` and the processing log name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Undecodable => "undecodable",
+            Self::BadTimestamp => "bad timestamp",
+            Self::NullKey => "null key",
+            Self::Late => "late",
+            Self::Expression => "expression",
+            Self::Unencodable => "unencodable",
+        }
+    }
 }
 
 /// Where an operator reports losses and reads its limits.
@@ -149,7 +167,12 @@ pub trait Operator: Send {
     ///
     /// # Errors
     /// The query must stop.
-    fn process(&mut self, step: Step, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError>;
+    fn process(
+        &mut self,
+        step: Step,
+        ctx: &mut StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<Progress, OperatorError>;
 
     /// Goes on after [`Progress::More`].
     ///

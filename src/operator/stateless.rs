@@ -392,7 +392,7 @@ impl Regroup {
     }
 }
 
-fn expr_type(expr: &Expr, schema: &SchemaRef) -> Result<DataType, DataFusionError> {
+pub(super) fn expr_type(expr: &Expr, schema: &SchemaRef) -> Result<DataType, DataFusionError> {
     use datafusion::common::DFSchema;
     use datafusion::logical_expr::ExprSchemable;
     expr.get_type(&DFSchema::try_from(schema.as_ref().clone())?)

@@ -34,6 +34,8 @@ pub struct InternalTopic {
     pub schema: Vec<Column>,
     /// how many of them are the key
     pub key_count: usize,
+    /// the format whose key bytes decide the partition of a row: that of the topics it must be co-partitioned with
+    pub key_format: FormatSpec,
 }
 
 /// One graph of operators between topics; one task a partition.
@@ -171,12 +173,20 @@ pub enum OperatorSpec {
         exprs: Vec<Expr>,
         /// true: rows are table changes and old rows, if there, are projected too
         is_table: bool,
+        /// how many leading columns of the input are its key; absent rows have these only
+        input_keys: usize,
+    },
+    /// as Project, for table changes that go to a grouping: a change whose key changes becomes two rows, first the old row alone under
+    /// the old key, then the new row alone under the new key
+    Regroup {
+        /// one for each output column; the first `key_count` (of the node) are the grouping key
+        exprs: Vec<Expr>,
     },
     /// rows of table functions, zipped; the other columns repeat
     FlatMap {
-        /// output columns: scalar expressions, or a call of a table function
+        /// the calls
         calls: Vec<TableCall>,
-        /// columns of the input that are kept, by index
+        /// columns of the input that are kept, by index; they come first in the output, then one column a call
         keep: Vec<usize>,
     },
     /// latest row per key of a TABLE source; gives out changes with their old rows

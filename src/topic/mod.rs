@@ -4,9 +4,14 @@
 //! columns), the runtime decodes and processes it, and [`Log::commit`] takes outputs, state blocks and positions back as one
 //! atomic [`Commit`]. The subtle thing: readers see committed records only, and a [`Position`] may point inside a batch.
 
+mod batch;
+mod compaction;
+#[cfg(test)]
+mod contract;
 pub mod embedded;
 pub mod memory;
 pub mod partitioner;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +22,7 @@ use arrow::buffer::ScalarBuffer;
 use bytes::Bytes;
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::storage::StorageError;
 use crate::types::TopicName;
 
 /// Place of a record in its partition, from 0.
@@ -336,6 +342,16 @@ pub trait Log: Send + Sync + 'static {
     /// and must not call the log.
     fn watch(&self, topics: &[TopicName], wake: Arc<dyn Fn() + Send + Sync>) -> WatchGuard;
 
+    /// Allows to drop the records before `before`, as far as they lie in blocks that end there; for topics whose only reader has
+    /// committed so far (repartition topics). A log that cannot drop keeps them, which this default does.
+    ///
+    /// # Errors
+    /// [`TopicError::UnknownTopic`], or if the log cannot be written.
+    fn trim(&self, at: &TopicPartition, before: Offset) -> Result<(), TopicError> {
+        let _ = (at, before);
+        Ok(())
+    }
+
     /// Drops what retention and compaction say; returns how many records went. Called now and then by the runtime.
     ///
     /// # Errors
@@ -347,6 +363,38 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// If the disk says no.
     fn sync(&self) -> Result<(), TopicError>;
+
+    /// Ends [`TopicError::Poisoned`]: opens the storage again as the disk has it. A commit that failed by poisoning may be there
+    /// or not, but whole; so who resumes reads positions and stores anew. Nothing to do for logs that do not poison.
+    ///
+    /// # Errors
+    /// If the storage does not open; this may be tried again.
+    fn reopen(&self) -> Result<(), TopicError> {
+        Ok(())
+    }
+}
+
+/// Checks a topic that is to be created, as Kafka does.
+///
+/// # Errors
+/// [`TopicError::Invalid`] for a name of other than 1 to 249 of `[a-zA-Z0-9._-]`, for no partitions, or for negative limits.
+pub fn check_spec(spec: &TopicSpec) -> Result<(), TopicError> {
+    const MAX_NAME_CHARS: usize = 249;
+    let name = spec.name.as_str();
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > MAX_NAME_CHARS || name == "." || name == ".." || !name.chars().all(legal) {
+        return Err(TopicError::Invalid(format!(
+            "'{name}' cannot name a topic; use 1 to {MAX_NAME_CHARS} ASCII letters, digits, '.', '_' and '-'"
+        )));
+    }
+    if spec.partitions < 1 {
+        return Err(TopicError::Invalid(format!("topic '{name}' needs at least 1 partition, not {}", spec.partitions)));
+    }
+    let cleanup = &spec.cleanup;
+    if cleanup.retention_ms.is_some_and(|n| n < 0) || cleanup.retention_bytes.is_some_and(|n| n < 0) {
+        return Err(TopicError::Invalid(format!("a limit of retention of topic '{name}' is negative; leave it out")));
+    }
+    Ok(())
 }
 
 /// Ends a [`Log::watch`] when dropped.
@@ -401,7 +449,9 @@ pub enum TopicError {
         limit: usize,
     },
     /// another process has the data directory
-    #[error("the data directory {dir} is in use by another riverrun (process {pid}); stop it, or name another folder with --data-dir")]
+    #[error(
+        "the data directory {dir} is in use by another riverrun (process {pid}); stop it, or name another folder with --data-dir"
+    )]
     Locked {
         /// the directory
         dir: String,
@@ -409,7 +459,9 @@ pub enum TopicError {
         pid: String,
     },
     /// the data directory was written by another version
-    #[error("the data directory {dir} has format {found}, this riverrun reads format {expected}; use the release that wrote it, or another --data-dir")]
+    #[error(
+        "the data directory {dir} has format {found}, this riverrun reads format {expected}; use the release that wrote it, or another --data-dir"
+    )]
     Format {
         /// the directory
         dir: String,
@@ -448,11 +500,26 @@ impl TopicError {
     /// What the caller may do.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::UnknownTopic(_) | Self::UnknownPartition { .. } | Self::Exists(_) | Self::Invalid(_) => ErrorClass::User,
+            Self::UnknownTopic(_) | Self::UnknownPartition { .. } | Self::Exists(_) | Self::Invalid(_) => {
+                ErrorClass::User
+            }
             Self::TooLarge { .. } => ErrorClass::Record,
             Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
             Self::Corrupt(_) => ErrorClass::Query,
             Self::Poisoned(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
+        }
+    }
+}
+
+impl From<StorageError> for TopicError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Locked { dir, pid } => Self::Locked { dir, pid },
+            StorageError::Format { dir, found, expected } => Self::Format { dir, found, expected },
+            StorageError::Corrupt(what) => Self::Corrupt(what),
+            StorageError::Poisoned(reason) => Self::Poisoned(reason),
+            StorageError::DiskFull { dir, free, limit } => Self::DiskFull { dir, free, limit },
+            StorageError::Io { what, reason } => Self::Io { what, reason },
         }
     }
 }

@@ -81,9 +81,9 @@ impl SqlType {
                 ]);
                 DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
             }
-            Self::Struct(fields) => DataType::Struct(
-                fields.iter().map(|f| Field::new(f.name.as_str(), f.ty.to_arrow(), true)).collect(),
-            ),
+            Self::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|f| Field::new(f.name.as_str(), f.ty.to_arrow(), true)).collect())
+            }
         }
     }
 
@@ -104,10 +104,7 @@ impl SqlType {
             DataType::Map(entries, _) => {
                 let DataType::Struct(fields) = entries.data_type() else { return None };
                 let [key, value] = fields.as_ref() else { return None };
-                Self::Map(
-                    Box::new(Self::from_arrow(key.data_type())?),
-                    Box::new(Self::from_arrow(value.data_type())?),
-                )
+                Self::Map(Box::new(Self::from_arrow(key.data_type())?), Box::new(Self::from_arrow(value.data_type())?))
             }
             DataType::Struct(fields) => Self::Struct(
                 fields

@@ -1,0 +1,43 @@
+CREATE STREAM copy AS SELECT * FROM clicks;
+
+CREATE OR REPLACE STREAM IF NOT EXISTS copy WITH (kafka_topic='copy', partitions=2) AS SELECT id, url AS link FROM clicks WHERE url LIKE '%.com' PARTITION BY id EMIT CHANGES;
+
+CREATE TABLE counts AS SELECT id, COUNT(*) AS n FROM clicks WINDOW TUMBLING (SIZE 1 HOUR, RETENTION 7 DAYS, GRACE PERIOD 10 MINUTES) GROUP BY id HAVING COUNT(*) > 3 EMIT FINAL;
+
+INSERT INTO copy SELECT * FROM clicks;
+
+INSERT INTO copy WITH (query_id='INS_1') SELECT * FROM clicks EMIT CHANGES;
+
+INSERT INTO copy WITH c AS (SELECT * FROM clicks) SELECT * FROM c;
+
+INSERT INTO t VALUES (1, 'a');
+
+INSERT INTO t (id, `lower`, rowtime) VALUES (-1, NULL, 1000 + 1);
+
+INSERT INTO t (id, a) VALUES (1, ARRAY[1, 2]), (2, MAP('k' := 1.5)), (3, STRUCT(x := TRUE, `y` := 1e3));
+
+DROP STREAM s;
+
+DROP TABLE IF EXISTS `t` DELETE TOPIC;
+
+DROP CONNECTOR IF EXISTS c;
+
+DROP CONNECTOR c;
+
+DROP TYPE IF EXISTS address;
+
+DROP TYPE address;
+
+ALTER STREAM s ADD COLUMN a INT, ADD b STRUCT<c STRING>;
+
+ALTER TABLE t ADD column INT;
+
+ALTER TABLE t ADD COLUMN column INT;
+
+ALTER SYSTEM 'ksql.streams.num.stream.threads' = '4';
+
+COPY s FROM 'rows.json';
+
+COPY s FROM 'rows.csv' WITH (FORMAT = 'DELIMITED');
+
+COPY (SELECT * FROM t WHERE id > 3 LIMIT 10) TO 'out.json' WITH (FORMAT = 'JSON');

@@ -1,0 +1,9 @@
+a
+
+a INT b INT
+
+(a INT)
+
+a INT KEY KEY
+
+a INT;

@@ -1,0 +1,155 @@
+//! Where a command works: an engine on a data directory in this process, or a server.
+//!
+//! The subtle thing: a folder that nobody named is printed, so that it is never a riddle where the data went; a temporary one is
+//! removed when its [`Opened`] goes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::client::{Client, EmbeddedClient, HttpClient};
+use crate::config;
+use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::engine::{Engine, EngineConfig};
+
+/// `--data-dir` and `--server`, which every command takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Place {
+    /// Keep topics and state in this folder, in this process
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "server")]
+    pub data_dir: Option<PathBuf>,
+    /// Talk to the server at this URL
+    #[arg(long, value_name = "URL", global = true)]
+    pub server: Option<String>,
+}
+
+/// Which folder a command takes when none is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// `$RIVERRUN_DATA_DIR`, else the user's data folder
+    Own,
+    /// one that goes when the command ends
+    Temporary,
+}
+
+/// A client, and what must outlive it.
+pub(super) struct Opened {
+    pub(super) client: Box<dyn Client>,
+    temporary: Option<tempfile::TempDir>,
+}
+
+impl Opened {
+    /// Closes the client, then removes a temporary folder.
+    pub(super) fn close(self) -> Result<(), Diagnostic> {
+        self.client.close()?;
+        match self.temporary.map(tempfile::TempDir::close) {
+            Some(Err(error)) => Err(super::system_error("A temporary folder cannot be removed", &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The client alone; a temporary folder stays until the second part is dropped.
+    pub(super) fn into_parts(self) -> (Box<dyn Client>, Option<tempfile::TempDir>) {
+        (self.client, self.temporary)
+    }
+}
+
+impl Place {
+    /// The data directory, and the temporary folder if it is one. One that nobody named is printed.
+    pub(super) fn data_dir(&self, unnamed: Unnamed) -> Result<(PathBuf, Option<tempfile::TempDir>), Diagnostic> {
+        if let Some(named) = &self.data_dir {
+            return Ok((named.clone(), None));
+        }
+        if unnamed == Unnamed::Temporary {
+            let folder = tempfile::Builder::new().prefix("riverrun-").tempdir().map_err(|error| {
+                super::system_error("A temporary folder cannot be made", &error).help("name a folder with --data-dir")
+            })?;
+            return Ok((folder.path().to_owned(), Some(folder)));
+        }
+        let own = own_data_dir()?;
+        eprintln!("data directory: {}", own.display());
+        Ok((own, None))
+    }
+
+    /// Opens an engine on a data directory.
+    pub(super) fn engine(data_dir: &Path, properties: BTreeMap<String, String>) -> Result<Engine, Diagnostic> {
+        let values = config::Config::new(&properties)?;
+        for name in values.without_effect() {
+            tracing::warn!("property {name} has no effect here");
+        }
+        check_writable(data_dir)?;
+        let workers = values.limit(config::WORKER_THREADS);
+        Engine::open(EngineConfig {
+            data_dir: Some(data_dir.to_owned()),
+            properties,
+            workers,
+            ..EngineConfig::default()
+        })
+    }
+
+    /// The client of this place. `properties` are set: for an engine of our own as the server's, at a server as the session's.
+    pub(super) fn open(&self, unnamed: Unnamed, properties: &BTreeMap<String, String>) -> Result<Opened, Diagnostic> {
+        if let Some(url) = &self.server {
+            let mut client = HttpClient::new(url)?;
+            client.info()?;
+            for (name, value) in properties {
+                client.set(name, value)?;
+            }
+            return Ok(Opened { client: Box::new(client), temporary: None });
+        }
+        let (dir, temporary) = self.data_dir(unnamed)?;
+        let engine = Self::engine(&dir, properties.clone())?;
+        Ok(Opened { client: Box::new(EmbeddedClient::new(engine, dir.display().to_string())), temporary })
+    }
+}
+
+/// `$RIVERRUN_DATA_DIR`, else the user's data folder.
+fn own_data_dir() -> Result<PathBuf, Diagnostic> {
+    if let Some(dir) = std::env::var_os("RIVERRUN_DATA_DIR").filter(|dir| !dir.is_empty()) {
+        return Ok(PathBuf::from(dir));
+    }
+    directories::ProjectDirs::from("", "", "riverrun").map(|dirs| dirs.data_dir().to_owned()).ok_or_else(|| {
+        Diagnostic::user("This user has no home folder to keep data in")
+            .help("name a folder with --data-dir or RIVERRUN_DATA_DIR")
+    })
+}
+
+/// Where the shell remembers its lines.
+pub(super) fn history_file() -> Option<PathBuf> {
+    directories::ProjectDirs::from("", "", "riverrun").map(|dirs| dirs.data_dir().join("history"))
+}
+
+/// Says at once, and with its remedy, that a folder cannot be written.
+fn check_writable(dir: &Path) -> Result<(), Diagnostic> {
+    let cannot = |error: &std::io::Error| {
+        Diagnostic::new(ErrorClass::Fatal, format!("The data directory {} cannot be written: {error}", dir.display()))
+            .help("make it writable, or name another folder with --data-dir")
+    };
+    std::fs::create_dir_all(dir).map_err(|error| cannot(&error))?;
+    tempfile::Builder::new().prefix(".writable-").tempfile_in(dir).map(drop).map_err(|error| cannot(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let error = check_writable(&file).unwrap_err();
+        assert!(error.message.contains("cannot be written"), "{error}");
+        assert!(error.help.unwrap().contains("--data-dir"));
+        assert!(check_writable(&folder.path().join("new/one")).is_ok());
+    }
+
+    #[test]
+    fn temporary_folders_go() {
+        let (path, folder) = Place::default().data_dir(Unnamed::Temporary).unwrap();
+        assert!(path.is_dir());
+        drop(folder);
+        assert!(!path.exists());
+    }
+}

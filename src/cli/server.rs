@@ -1,0 +1,150 @@
+//! `riverrun server`: the HTTP API over an engine in this process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use super::place::{Place, Unnamed};
+use super::shell::assignments;
+use crate::client::{Client, EmbeddedClient};
+use crate::config::{self, Config};
+use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::engine::Engine;
+use crate::server::{ServerState, serve};
+use crate::shell::Output;
+use crate::shell::interrupt::Interrupt;
+use crate::shell::layout::Layout;
+use crate::shell::script::{Script, ScriptMode};
+
+const EXAMPLES: &str = "\
+Examples:
+  riverrun server
+  riverrun server --data-dir /var/lib/riverrun --listen 0.0.0.0:8088
+  riverrun server --config ksql-server.properties --queries-file queries.sql --define region=eu
+  riverrun server --set ksql.service.id=orders_ --set state.memory.bytes=1GiB";
+
+/// Arguments of `server`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct ServerArgs {
+    /// Where to listen; port 0 takes a free one and prints it [default: 127.0.0.1:8088, or the property listeners]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// Read properties from this file, as ksqlDB's server does
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Execute the statements of this file before serving; may come several times
+    #[arg(long, value_name = "FILE")]
+    queries_file: Vec<PathBuf>,
+    /// Define a variable for ${NAME} in the queries files; may come several times
+    #[arg(short = 'd', long, value_name = "NAME=VALUE")]
+    define: Vec<String>,
+    /// Set a property over the file's; may come several times
+    #[arg(long, value_name = "PROPERTY=VALUE")]
+    set: Vec<String>,
+}
+
+/// Serves until SIGTERM or Ctrl-C.
+pub(super) fn server(place: &Place, arguments: &ServerArgs) -> Result<(), Diagnostic> {
+    if place.server.is_some() {
+        return Err(Diagnostic::user("A server works on a data directory, not on another server")
+            .help("leave --server away, or start a shell with it"));
+    }
+    let mut properties = match &arguments.config {
+        Some(path) => config::file::read(path)?,
+        None => BTreeMap::new(),
+    };
+    properties.extend(assignments(&arguments.set)?);
+    let values = Config::new(&properties)?;
+    let address = address(arguments.listen.as_deref(), &values)?;
+    let defines = assignments(&arguments.define)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| super::system_error("A runtime cannot be started", &error))?;
+    // The port before the data: a port in use must not cost a recovery.
+    let listener = runtime.block_on(listen(&address))?;
+    let (dir, _temporary) = place.data_dir(Unnamed::Own)?;
+    let engine = Place::engine(&dir, properties)?;
+    let served = execute_files(&engine, &arguments.queries_file, &defines)
+        .and_then(|()| runtime.block_on(serve_until_signal(engine.clone(), values, listener)));
+    drop(runtime);
+    let closed = engine.close();
+    served.and(closed)
+}
+
+/// `--listen`, else the first of `listeners`.
+fn address(listen: Option<&str>, values: &Config) -> Result<String, Diagnostic> {
+    if let Some(address) = listen {
+        return Ok(address.to_owned());
+    }
+    let listeners = values.text(config::LISTENERS).unwrap_or_default();
+    let first = listeners.split(',').next().unwrap_or_default().trim();
+    match first.split_once("://") {
+        Some(("http", address)) => Ok(address.trim_end_matches('/').to_owned()),
+        _ => Err(Diagnostic::user(format!("'{first}' is not a listener that can be served"))
+            .help("write listeners=http://host:port, or give --listen HOST:PORT; for TLS put a proxy in front")),
+    }
+}
+
+async fn listen(address: &str) -> Result<TcpListener, Diagnostic> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let cannot = Diagnostic::new(ErrorClass::Fatal, format!("Cannot listen on {address}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                cannot.help("another process listens there; stop it, or give another port with --listen HOST:PORT")
+            }
+            std::io::ErrorKind::PermissionDenied => cannot.help("give a port above 1023 with --listen HOST:PORT"),
+            _ => cannot.help("give an address of this machine with --listen HOST:PORT"),
+        }
+    })
+}
+
+/// Executes queries files; their results go to standard output, the first error ends the start.
+fn execute_files(engine: &Engine, files: &[PathBuf], defines: &BTreeMap<String, String>) -> Result<(), Diagnostic> {
+    let mut client = EmbeddedClient::new(engine.clone(), "this process");
+    for (name, value) in defines {
+        client.define(name, value);
+    }
+    let (layout, interrupt) = (Layout::of_terminal(), Interrupt::default());
+    let mut out = std::io::stdout();
+    for file in files {
+        let mut script = Script {
+            client: &mut client,
+            out: &mut out,
+            output: Output::Table,
+            layout: &layout,
+            interrupt: &interrupt,
+            mode: ScriptMode::batch(),
+        };
+        script.run_file(file)?;
+    }
+    Ok(())
+}
+
+async fn serve_until_signal(engine: Engine, values: Config, listener: TcpListener) -> Result<(), Diagnostic> {
+    let failed = |error: &std::io::Error| super::system_error("The server stopped", error);
+    let termination = super::signals::termination()?;
+    let address = listener.local_addr().map_err(|error| failed(&error))?;
+    println!("riverrun {} listens on http://{address}", crate::wire::VERSION);
+    serve(ServerState::new(engine, values), listener, termination).await.map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_comes_from_the_flag_then_the_property() {
+        let of = |listen, value: Option<&str>| {
+            let set = value.map(|v| (config::LISTENERS.to_owned(), v.to_owned())).into_iter().collect();
+            address(listen, &Config::new(&set).unwrap()).map_err(|error| error.message)
+        };
+        assert_eq!(of(None, None).unwrap(), "127.0.0.1:8088");
+        assert_eq!(of(None, Some("http://0.0.0.0:9000/, http://x:1")).unwrap(), "0.0.0.0:9000");
+        assert_eq!(of(Some("h:1"), Some("http://0.0.0.0:9000")).unwrap(), "h:1");
+        assert!(of(None, Some("https://0.0.0.0:9000")).unwrap_err().contains("https://0.0.0.0:9000"));
+    }
+}

@@ -1,0 +1,119 @@
+//! Accepted statements, durable and ordered: the service's command topic.
+//!
+//! Holds texts with everything outside already resolved (partition counts, ids, properties), never plans. The subtle thing: the catalog is
+//! the fold of this log and nothing else; a command that no longer applies is reported and passed over, and never stops a start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, BinaryArray};
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Diagnostic;
+use crate::topic::{Append, Cleanup, Commit, Log, NO_TIMESTAMP, ReadLimit, TopicPartition, TopicSpec};
+use crate::types::TopicName;
+
+/// Version of the command's JSON form.
+const VERSION: u32 = 1;
+
+/// One accepted statement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// form of this record
+    pub version: u32,
+    /// the statement's text, variables put in
+    pub statement: String,
+    /// properties that its session had set
+    pub properties: BTreeMap<String, String>,
+    /// partitions of the topics it looked at or made
+    pub partitions: BTreeMap<String, i32>,
+    /// the last command its writer had applied (-1: none)
+    pub based_on: i64,
+    /// stores and internal topics of the query it starts, by name: planning it again must give the same
+    pub identity: Vec<String>,
+}
+
+impl Command {
+    /// A command of today's form.
+    pub fn new(
+        statement: String,
+        properties: BTreeMap<String, String>,
+        partitions: BTreeMap<String, i32>,
+        based_on: i64,
+        identity: Vec<String>,
+    ) -> Self {
+        Self { version: VERSION, statement, properties, partitions, based_on, identity }
+    }
+}
+
+/// The command topic of a service.
+pub struct CommandLog {
+    log: Arc<dyn Log>,
+    at: TopicPartition,
+}
+
+impl CommandLog {
+    /// Opens the command topic, making it if it is not there.
+    ///
+    /// # Errors
+    /// If the log says no.
+    pub fn open(log: Arc<dyn Log>, service_id: &str) -> Result<Self, Diagnostic> {
+        let topic = TopicName::new(format!("_confluent-ksql-{service_id}_command_topic"));
+        if log.describe(&topic)?.is_none() {
+            let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas: 1, cleanup: Cleanup::default() };
+            log.create_topic(&spec)?;
+        }
+        Ok(Self { log, at: TopicPartition::new(topic, 0) })
+    }
+
+    /// Appends a command; it is true from here on. Gives its place.
+    ///
+    /// # Errors
+    /// If it could not be made durable: then it is not there.
+    pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
+        let json =
+            serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
+        let append = Append {
+            to: self.at.clone(),
+            timestamps: vec![NO_TIMESTAMP].into(),
+            keys: BinaryArray::from_opt_vec(vec![None]),
+            values: BinaryArray::from_opt_vec(vec![Some(&json)]),
+            headers: None,
+        };
+        let receipt = self.log.commit(Commit { outputs: vec![append], ..Commit::default() })?;
+        self.log.sync()?;
+        Ok(receipt.base_offsets.first().copied().unwrap_or_default())
+    }
+
+    /// All commands from the start, with their places; what cannot be read is given as the reason.
+    ///
+    /// # Errors
+    /// If the log cannot be read at all.
+    pub fn read(&self) -> Result<Vec<(i64, Result<Command, String>)>, Diagnostic> {
+        let mut commands = Vec::new();
+        let mut next = 0;
+        loop {
+            let fetched = self.log.read(&self.at, next, ReadLimit::default())?;
+            for row in 0..fetched.batch.len() {
+                let offset = fetched.batch.offsets[row];
+                let values = &fetched.batch.values;
+                let command = if values.is_null(row) {
+                    Err("the record is empty".to_owned())
+                } else {
+                    serde_json::from_slice::<Command>(values.value(row)).map_err(|e| e.to_string()).and_then(|c| {
+                        if c.version <= VERSION {
+                            Ok(c)
+                        } else {
+                            Err(format!("it has form {}, this release reads {VERSION}", c.version))
+                        }
+                    })
+                };
+                commands.push((offset, command));
+            }
+            next = fetched.next;
+            if next >= fetched.end {
+                return Ok(commands);
+            }
+        }
+    }
+}

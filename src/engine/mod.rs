@@ -1,0 +1,449 @@
+//! Statements become effects: the only writer of the catalog and the runtime. Public face: [`Engine`] and [`Session`].
+//!
+//! Knows nothing of HTTP or terminals. The walk of a statement: [`Session::execute`] cuts the text, works every statement out against a copy
+//! of the catalog ([`effect`]), and only if all are good carries them out one by one: topics, command log, catalog, queries. The subtle
+//! thing: a text with a wrong statement has done nothing at all, and a command that no longer applies never stops a start.
+
+pub mod command_log;
+pub mod effect;
+pub mod insert;
+pub mod json_rows;
+pub mod outcome;
+pub mod print;
+pub mod pull;
+pub mod push;
+pub mod records;
+pub mod session;
+pub mod settings;
+pub mod show;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::BinaryArray;
+use parking_lot::{Mutex, RwLock};
+
+use crate::catalog::Catalog;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::function::Registry;
+use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
+use crate::sql;
+use crate::topic::embedded::{EmbeddedLog, LogOptions};
+use crate::topic::memory::MemoryLog;
+use crate::topic::{Log, Owner, TopicSpec};
+use crate::types::{QueryId, TopicName};
+
+use command_log::{Command, CommandLog};
+use effect::{Effect, EffectContext, Start, Topics};
+
+pub use outcome::*;
+pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
+pub use session::Session;
+
+/// How an engine is opened.
+#[derive(Clone, Default)]
+pub struct EngineConfig {
+    /// where the embedded log lives; `None`: in memory
+    pub data_dir: Option<PathBuf>,
+    /// server-wide properties by ksqlDB's names
+    pub properties: BTreeMap<String, String>,
+    /// worker threads; `None`: as the property `worker.threads` says, else one a core
+    pub workers: Option<usize>,
+    /// no worker threads: queries run when told to (`Runtime::pump`)
+    pub manual: bool,
+    /// the clock; `None`: the system's
+    pub clock: Option<Arc<dyn Clock>>,
+    /// how tests cut batches
+    pub test: Option<TestMode>,
+}
+
+/// How tests cut and merge batches.
+#[derive(Clone, Debug, Default)]
+pub struct TestMode {
+    /// merge inputs in the order of arrival, where the log knows it
+    pub by_arrival: bool,
+    /// sizes of successive reads in records
+    pub read_sizes: Option<Arc<[usize]>>,
+}
+
+/// A running riverrun: catalog, queries, log. Cheap to clone; the last clone's drop stops the workers.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    log: Arc<dyn Log>,
+    runtime: Runtime,
+    commands: CommandLog,
+    registry: &'static Registry,
+    config: Config,
+    clock: Arc<dyn Clock>,
+    service_id: String,
+    catalog: RwLock<Arc<Catalog>>,
+    plans: RwLock<BTreeMap<QueryId, Start>>,
+    /// the place of the last command applied; held while one is
+    ddl: Mutex<i64>,
+    test: Option<TestMode>,
+    transient: Mutex<push::TransientQueries>,
+}
+
+impl Engine {
+    /// Opens the log, replays the command log, starts what it left running.
+    ///
+    /// # Errors
+    /// A data directory that is in use, unreadable or of another format; properties that are not known.
+    pub fn open(config: EngineConfig) -> Result<Self, Diagnostic> {
+        let properties = Config::new(&config.properties)?;
+        let clock = config.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
+        let log = open_log(&config, &properties, &clock)?;
+        let service_id = properties.text("ksql.service.id").unwrap_or("default_").to_owned();
+        let commands = CommandLog::open(log.clone(), &service_id)?;
+        let processing_log = processing_log(&log, &properties, &service_id)?;
+        let runtime_config = runtime_config(&properties, config.workers, processing_log);
+        let runtime = if config.manual {
+            Runtime::manual(log.clone(), clock.clone(), runtime_config)
+        } else {
+            Runtime::new(log.clone(), clock.clone(), runtime_config)?
+        };
+        let inner = Inner {
+            log,
+            runtime,
+            commands,
+            registry: Registry::builtin(),
+            config: properties,
+            clock,
+            service_id,
+            catalog: RwLock::new(Arc::new(Catalog::default())),
+            plans: RwLock::default(),
+            ddl: Mutex::new(-1),
+            test: config.test,
+            transient: Mutex::default(),
+        };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.replay()?;
+        Ok(engine)
+    }
+
+    /// A new session with no properties and no variables.
+    pub fn session(&self) -> Session {
+        Session::new(self.clone())
+    }
+
+    /// The catalog as it stands.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.catalog.read().clone()
+    }
+
+    /// The log below.
+    pub fn log(&self) -> &Arc<dyn Log> {
+        &self.inner.log
+    }
+
+    /// The runtime below.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
+    /// Server-wide properties.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// The functions there are.
+    pub fn registry(&self) -> &'static Registry {
+        self.inner.registry
+    }
+
+    /// The service's id.
+    pub fn service_id(&self) -> &str {
+        &self.inner.service_id
+    }
+
+    /// Now, in ms since the epoch.
+    pub fn now_ms(&self) -> i64 {
+        self.inner.clock.now_ms()
+    }
+
+    /// Source names with their columns, for completion.
+    pub fn catalog_names(&self) -> Vec<(String, Vec<String>)> {
+        let columns = |s: &crate::catalog::Source| s.schema.columns().iter().map(|c| c.name.to_string()).collect();
+        self.catalog().sources().map(|s| (s.name.to_string(), columns(s))).collect()
+    }
+
+    /// Waits until all persistent queries have consumed and committed all input there is.
+    ///
+    /// # Errors
+    /// If that takes longer than `timeout`, or a query is in ERROR: its reason.
+    pub fn wait_idle(&self, timeout: Option<Duration>) -> Result<(), Diagnostic> {
+        let timeout = timeout.unwrap_or(Duration::from_secs(u64::MAX / 4));
+        let caught_up = self.inner.runtime.wait_idle(&|_| true, timeout);
+        for status in self.inner.runtime.statuses() {
+            if let (QueryState::Error, Some(error)) = (status.state, status.errors.last()) {
+                return Err(Diagnostic::new(
+                    ErrorClass::Query,
+                    format!("query {} is in ERROR: {}", status.id, error.message),
+                ));
+            }
+        }
+        if caught_up {
+            return Ok(());
+        }
+        Err(Diagnostic::new(
+            ErrorClass::Retry,
+            format!("queries still have input to read after {} ms", timeout.as_millis()),
+        ))
+    }
+
+    /// Stops all queries at a commit, forces everything to disk.
+    ///
+    /// # Errors
+    /// If the last commit fails.
+    pub fn close(&self) -> Result<(), Diagnostic> {
+        for status in self.inner.runtime.statuses() {
+            // A query that ended by itself in between is as good as stopped.
+            let _ = self.inner.runtime.stop(&status.id);
+        }
+        self.inner.log.sync().map_err(Into::into)
+    }
+
+    fn replay(&self) -> Result<(), Diagnostic> {
+        let mut catalog = Catalog::default();
+        let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
+        let mut ddl = self.inner.ddl.lock();
+        for (offset, command) in self.inner.commands.read()? {
+            *ddl = offset;
+            match command.map_err(Diagnostic::user).and_then(|c| self.fold(&c, &catalog)) {
+                Ok(effect) => {
+                    effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
+                    for id in &effect.stops {
+                        starts.remove(id);
+                    }
+                    if let Some(start) = effect.start {
+                        starts.insert(start.query.id.clone(), start);
+                    }
+                }
+                Err(error) => tracing::error!(offset, "command passed over: {error}"),
+            }
+        }
+        for start in starts.values() {
+            let paused = catalog.query(start.query.id.as_str()).is_some_and(|q| q.paused);
+            if let Err(error) = self.start(start, paused) {
+                tracing::error!(query = %start.query.id, "query not started: {error}");
+            }
+        }
+        *self.inner.catalog.write() = Arc::new(catalog);
+        *self.inner.plans.write() = starts;
+        Ok(())
+    }
+
+    /// A command's effect at its place in the fold; touches nothing outside.
+    fn fold(&self, command: &Command, catalog: &Catalog) -> Result<Effect, Diagnostic> {
+        let statement = sql::parse_statement(&command.statement)?;
+        let config = settings::merged(&self.inner.config, &command.properties)?;
+        let settings = settings::analysis(&config)?;
+        let topics = Recorded(&command.partitions);
+        let ctx = EffectContext {
+            catalog,
+            registry: self.inner.registry,
+            settings: &settings,
+            properties: &command.properties,
+            topics: &topics,
+            service_id: &self.inner.service_id,
+        };
+        let effect = effect::effect(&statement, &command.statement, &ctx)?;
+        if let Some(start) = effect.start.as_ref().filter(|s| identity(s) != command.identity) {
+            return Err(Diagnostic::new(
+                ErrorClass::Query,
+                format!(
+                    "planning {} again gives other stores and topics than it was started with: [{}] instead of [{}]",
+                    start.query.id,
+                    identity(start).join(", "),
+                    command.identity.join(", ")
+                ),
+            ));
+        }
+        Ok(effect)
+    }
+
+    /// Carries out a logged statement: topics, command, catalog, queries. One at a time.
+    fn submit(
+        &self,
+        statement: &sql::ast::Statement,
+        text: &str,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<Effect, Diagnostic> {
+        let mut ddl = self.inner.ddl.lock();
+        let catalog = self.catalog();
+        let config = settings::merged(&self.inner.config, properties)?;
+        let settings = settings::analysis(&config)?;
+        let seen = Seen { log: &self.inner.log, partitions: Mutex::default() };
+        let ctx = EffectContext {
+            catalog: &catalog,
+            registry: self.inner.registry,
+            settings: &settings,
+            properties,
+            topics: &seen,
+            service_id: &self.inner.service_id,
+        };
+        let mut effect = effect::effect(statement, text, &ctx)?;
+        if effect.warning.is_some() {
+            return Ok(effect);
+        }
+        for topic in &effect.creates {
+            self.inner.log.create_topic(topic)?;
+        }
+        let mut partitions = seen.partitions.into_inner();
+        partitions.extend(effect.creates.iter().map(|t| (t.name.to_string(), t.partitions)));
+        let identity = effect.start.as_ref().map(identity).unwrap_or_default();
+        let command = Command::new(text.to_owned(), properties.clone(), partitions, *ddl, identity);
+        let offset = match self.inner.commands.append(&command) {
+            Ok(offset) => offset,
+            Err(error) => {
+                for topic in &effect.creates {
+                    let _ = self.inner.log.delete_topic(&topic.name);
+                }
+                return Err(error);
+            }
+        };
+        *ddl = offset;
+        if let Some(status) = &mut effect.status {
+            status.sequence = offset;
+        }
+        let mut changed = catalog.as_ref().clone();
+        effect.changes.iter().for_each(|change| effect::apply(&mut changed, change));
+        *self.inner.catalog.write() = Arc::new(changed);
+        self.carry_out(&effect)?;
+        Ok(effect)
+    }
+
+    fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
+        for id in &effect.stops {
+            self.inner.plans.write().remove(id);
+            if let Err(error) = self.inner.runtime.forget(id) {
+                tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
+                self.inner.log.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
+            }
+        }
+        for (id, paused) in &effect.pauses {
+            if *paused { self.inner.runtime.pause(id)? } else { self.inner.runtime.resume(id)? }
+        }
+        if let Some(start) = &effect.start {
+            if start.replaces {
+                self.inner.runtime.stop(&start.query.id)?;
+            }
+            self.inner.plans.write().insert(start.query.id.clone(), start.clone());
+            self.start(start, false)?;
+        }
+        for topic in &effect.deletes {
+            self.inner.log.delete_topic(topic)?;
+        }
+        Ok(())
+    }
+
+    fn start(&self, start: &Start, paused: bool) -> Result<(), Diagnostic> {
+        let config = settings::merged(&self.inner.config, &start.query.properties)?;
+        let mut settings = settings::query(&config);
+        if let Some(test) = &self.inner.test {
+            settings.by_arrival = test.by_arrival;
+            settings.read_sizes = test.read_sizes.clone();
+        }
+        let id = &start.query.id;
+        let spec = QuerySpec {
+            id: id.clone(),
+            owner: Owner::new(effect::group(&self.inner.service_id, id.as_str())),
+            topology: start.topology.clone(),
+            settings,
+            client: None,
+        };
+        self.inner.runtime.start(spec)?;
+        if paused {
+            self.inner.runtime.pause(id)?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of a query's stores and internal topics with their partitions: what must come out again when it is planned anew.
+fn identity(start: &Start) -> Vec<String> {
+    start.topology.identity()
+}
+
+fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    let Some(dir) = &config.data_dir else { return Ok(MemoryLog::new(clock.clone())) };
+    let mut options = LogOptions::default();
+    if let Some(interval) = properties.millis("storage.fsync.interval.ms") {
+        options.storage.sync_interval = interval;
+    }
+    if let Some(bytes) = properties.bytes("storage.min.free.bytes") {
+        options.storage.min_free_bytes = bytes;
+    }
+    Ok(EmbeddedLog::open(dir, options, clock.clone())?)
+}
+
+/// Name of the processing log topic, made if it is not there.
+fn processing_log(log: &Arc<dyn Log>, config: &Config, service_id: &str) -> Result<Option<TopicName>, Diagnostic> {
+    let given = config.text("ksql.logging.processing.topic.name").filter(|n| !n.is_empty());
+    let name = given.map_or_else(|| TopicName::new(format!("{service_id}ksql_processing_log")), TopicName::new);
+    if log.describe(&name)?.is_none() {
+        log.create_topic(&TopicSpec { name: name.clone(), partitions: 1, replicas: 1, cleanup: Default::default() })?;
+    }
+    Ok(Some(name))
+}
+
+fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Option<TopicName>) -> RuntimeConfig {
+    let default = RuntimeConfig::default();
+    let bytes =
+        |name: &str, default: usize| config.bytes(name).map_or(default, |b| usize::try_from(b).unwrap_or(usize::MAX));
+    RuntimeConfig {
+        workers: workers.or(config.limit("worker.threads")).unwrap_or(0),
+        memory_bytes: bytes("state.memory.bytes", default.memory_bytes),
+        commit_max_bytes: bytes("commit.max.bytes", default.commit_max_bytes),
+        changelog_max_bytes: bytes("state.changelog.max.bytes", default.changelog_max_bytes),
+        processing_log,
+        ..default
+    }
+}
+
+/// Topics as a command remembers them.
+struct Recorded<'a>(&'a BTreeMap<String, i32>);
+
+impl Topics for Recorded<'_> {
+    fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
+        let spec = |partitions: &i32| TopicSpec {
+            name: name.clone(),
+            partitions: *partitions,
+            replicas: i16::MAX,
+            cleanup: Default::default(),
+        };
+        Ok(self.0.get(name.as_str()).map(spec))
+    }
+}
+
+/// Topics of the log; remembers what was looked at.
+struct Seen<'a> {
+    log: &'a Arc<dyn Log>,
+    partitions: Mutex<BTreeMap<String, i32>>,
+}
+
+impl Topics for Seen<'_> {
+    fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
+        let found = self.log.describe(name)?;
+        if let Some(topic) = &found {
+            self.partitions.lock().insert(name.to_string(), topic.partitions);
+        }
+        Ok(found)
+    }
+}
+
+/// The bytes of an encoder's answer, or why a row could not be written.
+fn encoded(answer: crate::format::Encoded) -> Result<BinaryArray, String> {
+    match answer.failures.into_iter().next() {
+        None => Ok(answer.payloads),
+        Some(failure) => Err(failure.reason),
+    }
+}

@@ -1,0 +1,70 @@
+//! From properties to what analysis and the runtime are told.
+//!
+//! Names of properties appear here and in `config` only. The subtle thing: a persistent query keeps the overridden properties of its
+//! session, so that a restart plans and runs it the same way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::analyzer::Settings;
+use crate::config::Config;
+use crate::diagnostic::Diagnostic;
+use crate::format::Format;
+use crate::function::FunctionLimits;
+use crate::runtime::{QuerySettings, Strictness};
+
+/// What analysis reads of the properties.
+///
+/// # Errors
+/// A format that is none.
+pub fn analysis(config: &Config) -> Result<Settings, Diagnostic> {
+    let format = |name: &str| match config.text(name) {
+        Some(text) if !text.is_empty() => Format::by_name(text)
+            .map(Some)
+            .ok_or_else(|| Diagnostic::user(format!("Unknown format: {text}, in {name}"))),
+        _ => Ok(None),
+    };
+    let earliest = config.is_set("auto.offset.reset").then(|| config.text("auto.offset.reset") == Some("earliest"));
+    Ok(Settings {
+        earliest,
+        default_earliest: config.text("bootstrap.servers").is_none_or(str::is_empty),
+        default_key_format: format("ksql.persistence.default.format.key")?.unwrap_or(Format::Kafka),
+        default_value_format: format("ksql.persistence.default.format.value")?,
+        wrap_single_values: config
+            .text("ksql.persistence.wrap.single.values")
+            .filter(|t| !t.is_empty())
+            .map(|t| t.eq_ignore_ascii_case("true")),
+        topic_prefix: config.text("ksql.output.topic.name.prefix").unwrap_or_default().to_owned(),
+        suppress_enabled: config.bool("ksql.suppress.enabled"),
+        headers_enabled: config.bool("ksql.headers.columns.enabled"),
+    })
+}
+
+/// What the runtime is told of one query.
+pub fn query(config: &Config) -> QuerySettings {
+    let ms = |name: &str, default: i64| config.int(name).unwrap_or(default);
+    QuerySettings {
+        coalesce: config.int("cache.max.bytes.buffering") != Some(0),
+        max_task_idle_ms: ms("max.task.idle.ms", 0),
+        backoff_initial_ms: ms("ksql.query.retry.backoff.initial.ms", 15_000),
+        backoff_max_ms: ms("ksql.query.retry.backoff.max.ms", 900_000),
+        errors_kept: ms("ksql.query.error.max.queue.size", 10).max(1) as usize,
+        limits: Arc::new(FunctionLimits {
+            collect_list: config.limit("ksql.functions.collect_list.limit"),
+            collect_set: config.limit("ksql.functions.collect_set.limit"),
+        }),
+        strictness: Strictness {
+            bad_timestamp: config.bool("ksql.timestamp.throw.on.invalid"),
+            undecodable: config.bool("ksql.fail.on.deserialization.error"),
+        },
+        ..QuerySettings::default()
+    }
+}
+
+/// Session properties over the server's.
+///
+/// # Errors
+/// Unknown names, values of the wrong type.
+pub fn merged(server: &Config, session: &BTreeMap<String, String>) -> Result<Config, Diagnostic> {
+    server.with(session)
+}

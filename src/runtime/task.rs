@@ -1,0 +1,458 @@
+//! A task: one sub-topology for one partition. [`Task::step`] is the inner loop of the product.
+//!
+//! Runs on one thread at a time and never waits: it says when it wants to be called again. The subtle thing: a task is a pure function of
+//! its committed state and its inputs, so that it can be thrown away at any moment and made again from the last commit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use crate::plan::topology::{InputSpec, Topology};
+use crate::topic::{Offset, Owner, Position, RawBatch, ReadLimit, TopicPartition};
+use crate::types::TopicName;
+
+use super::checkpoint::{Checkpoint, InputMark};
+use super::error::TaskError;
+use super::graph::{Graph, StepEnv, input_topic};
+use super::partition_group::{InputRows, MergeOrder, PartitionGroup};
+use super::processing_log::Lost;
+use super::query::QueryShared;
+use super::repartition::RepartitionReader;
+use super::source::SourceNode;
+
+/// Most rows in a step.
+const STEP_ROWS_MAX: usize = 8192;
+
+/// How far inputs may be read: offset per partition, `None` for all there is.
+pub(super) type Limits<'a> = &'a dyn Fn(&TopicPartition) -> Option<Offset>;
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stepped {
+    /// it handled rows, or may have more to do
+    On,
+    /// all inputs are at their known ends
+    Dry,
+    /// other inputs have rows, but one is dry: it may be waited for until then (ms)
+    Wait(i64),
+    /// the client's queue is full
+    Full,
+}
+
+/// When a task wants to run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// at once, after others
+    Again,
+    /// when an input gets records, or at that time (ms)
+    Park(Option<i64>),
+    /// never: it has read all it was to read
+    Finished,
+}
+
+/// What others may know of a task while it runs.
+#[derive(Debug)]
+pub(super) struct TaskProgress {
+    /// which sub-topology
+    pub sub: usize,
+    /// its inputs
+    pub inputs: Vec<TopicPartition>,
+    /// committed offsets of the inputs
+    pub committed: Vec<AtomicI64>,
+    /// a [`TaskState`]
+    pub state: AtomicU8,
+    /// records read
+    pub rows_in: AtomicU64,
+    /// records written, rows to clients
+    pub rows_out: AtomicU64,
+    /// wall clock of the last step with rows, in ms; 0: none yet
+    pub last_rows_ms: AtomicI64,
+}
+
+/// Where a task is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum TaskState {
+    /// not made yet
+    Created,
+    /// being restored
+    Restoring,
+    /// runs
+    Running,
+    /// failed, waits for its next try
+    Failed,
+    /// read all it was to read
+    Finished,
+}
+
+impl TaskProgress {
+    /// A task that has committed nothing here yet.
+    pub fn new(topology: &Topology, sub: usize, partition: i32) -> Self {
+        let inputs = &topology.subs[sub].inputs;
+        Self {
+            sub,
+            inputs: inputs.iter().map(|i| TopicPartition::new(input_topic(topology, i), partition)).collect(),
+            committed: inputs.iter().map(|_| AtomicI64::new(-1)).collect(),
+            state: AtomicU8::new(TaskState::Created as u8),
+            rows_in: AtomicU64::new(0),
+            rows_out: AtomicU64::new(0),
+            last_rows_ms: AtomicI64::new(0),
+        }
+    }
+
+    pub fn set(&self, state: TaskState) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    pub fn state(&self) -> TaskState {
+        match self.state.load(Ordering::SeqCst) {
+            0 => TaskState::Created,
+            1 => TaskState::Restoring,
+            2 => TaskState::Running,
+            3 => TaskState::Failed,
+            _ => TaskState::Finished,
+        }
+    }
+}
+
+enum Reader {
+    Source(Box<SourceNode>),
+    Repartition(Box<RepartitionReader>),
+}
+
+struct Input {
+    at: TopicPartition,
+    reader: Reader,
+    /// where a record is continued that was consumed in part
+    resume: Position,
+    /// true if the last read gave all there was
+    at_end: bool,
+}
+
+/// One sub-topology for one partition.
+pub(super) struct Task {
+    shared: Arc<QueryShared>,
+    progress: Arc<TaskProgress>,
+    inputs: Vec<Input>,
+    group: PartitionGroup,
+    graph: Graph,
+    env: StepEnv,
+    checkpoint: Checkpoint,
+    /// rows were processed since the last commit
+    stepped: bool,
+    step_rows: usize,
+    commits: u64,
+    reads: usize,
+    /// since when an input is waited for, in ms
+    waiting_since: Option<i64>,
+    /// false: driven by hand, does not wait for time to pass
+    pub patient: bool,
+}
+
+impl Task {
+    /// Makes a task as of its last commit. Every input has a committed position.
+    ///
+    /// # Errors
+    /// If an operator cannot be made or the log cannot be read.
+    pub fn restore(shared: &Arc<QueryShared>, progress: &Arc<TaskProgress>, partition: i32) -> Result<Self, TaskError> {
+        let topology = &shared.spec.topology;
+        let spec = &topology.subs[progress.sub];
+        let partitions_of = |topic: &TopicName| shared.partitions_of(topic);
+        let mut graph = Graph::new(topology, progress.sub, partition, &shared.spec.settings.limits, &partitions_of)?;
+        let (mut inputs, mut marks) = (Vec::new(), Vec::new());
+        for (index, input) in spec.inputs.iter().enumerate() {
+            let at = progress.inputs[index].clone();
+            let owner = shared.input_owner(progress.sub, index);
+            let position = shared.start_position(&owner, input, &at)?;
+            let (reader, trim) = match input {
+                InputSpec::Source(source) => (
+                    Reader::Source(Box::new(SourceNode::new(source, partition, shared.spec.settings.strictness)?)),
+                    false,
+                ),
+                InputSpec::Repartition { topic, .. } => {
+                    (Reader::Repartition(Box::new(RepartitionReader::new(&topology.internal_topics[*topic]))), true)
+                }
+            };
+            inputs.push(Input { at: at.clone(), reader, resume: position, at_end: false });
+            marks.push(InputMark { owner, at, committed: position, trim });
+        }
+        let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
+        let group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
+        let checkpoint =
+            Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
+        let mut env = StepEnv::default();
+        env.ctx.coalesce = shared.spec.settings.coalesce;
+        env.ctx.limits = shared.spec.settings.limits.clone();
+        let task = Self {
+            shared: shared.clone(),
+            progress: progress.clone(),
+            inputs,
+            group,
+            graph,
+            env,
+            checkpoint,
+            stepped: false,
+            step_rows: STEP_ROWS_MAX,
+            commits: 0,
+            reads: 0,
+            waiting_since: None,
+            patient: true,
+        };
+        task.tell_progress();
+        Ok(task)
+    }
+
+    /// Handles one step of rows.
+    ///
+    /// # Errors
+    /// The task must be restored.
+    pub fn step(&mut self, limits: Limits<'_>) -> Result<Stepped, TaskError> {
+        let now_ms = self.shared.clock.now_ms();
+        if let Some(stepped) = self.client_is_full(now_ms)? {
+            return Ok(stepped);
+        }
+        for input in 0..self.inputs.len() {
+            if self.group.is_dry(input) {
+                self.fetch(input, limits)?;
+            }
+        }
+        self.note_group_losses();
+        let dry = |i: &usize| self.group.is_dry(*i);
+        if (0..self.inputs.len()).filter(dry).any(|i| !self.inputs[i].at_end) {
+            return Ok(Stepped::On);
+        }
+        if self.group.is_empty() {
+            return Ok(Stepped::Dry);
+        }
+        if let Some(until) = self.wait_for_dry_input(now_ms).filter(|_| self.patient) {
+            return Ok(Stepped::Wait(until));
+        }
+        let Some(step) = self.group.step(self.step_rows) else { return Ok(Stepped::Dry) };
+        self.note_group_losses();
+        self.env.ctx.wall_ms = now_ms;
+        self.env.arrivals = step.arrivals;
+        self.stepped = true;
+        self.progress.rows_in.fetch_add(step.rows as u64, Ordering::Relaxed);
+        self.progress.last_rows_ms.store(now_ms, Ordering::Relaxed);
+        let before = self.pending_bytes();
+        self.graph.run(step.batches, &mut self.env)?;
+        self.adapt(before);
+        Ok(Stepped::On)
+    }
+
+    /// Runs until it is out of input or its time is up, and commits when it is time to.
+    ///
+    /// # Errors
+    /// The task must be restored.
+    pub fn run_slice(&mut self, limits: Limits<'_>) -> Result<Next, TaskError> {
+        let config = self.shared.config.clone();
+        let interval = self.shared.spec.settings.commit_interval_ms.unwrap_or(config.commit_interval_ms);
+        let start = self.shared.clock.now_ms();
+        loop {
+            let stepped = self.step(limits)?;
+            let now = self.shared.clock.now_ms();
+            match stepped {
+                Stepped::On => {
+                    let late = now - self.checkpoint.last_commit_ms() >= interval;
+                    if late || self.wants_commit() {
+                        self.commit()?;
+                    }
+                    if now - start >= config.slice_ms {
+                        return Ok(Next::Again);
+                    }
+                }
+                Stepped::Dry => {
+                    self.commit()?;
+                    return Ok(if self.is_finished() { Next::Finished } else { Next::Park(self.write_due_ms()) });
+                }
+                Stepped::Wait(until) => {
+                    self.commit()?;
+                    return Ok(Next::Park(Some(self.write_due_ms().map_or(until, |due| due.min(until)))));
+                }
+                Stepped::Full => {
+                    self.commit()?;
+                    return Ok(Next::Park(Some(now + self.shared.spec.settings.client_stall_ms)));
+                }
+            }
+        }
+    }
+
+    /// Commits what was done since the last commit, if anything was; then writes behind where it is time to.
+    ///
+    /// # Errors
+    /// The task must be restored.
+    pub fn commit(&mut self) -> Result<(), TaskError> {
+        let now_ms = self.shared.clock.now_ms();
+        let positions: Vec<Position> = (0..self.inputs.len()).map(|i| self.group.position(i)).collect();
+        let moved = positions.iter().enumerate().any(|(i, p)| *p != self.checkpoint.committed(i));
+        if self.stepped || moved || !self.env.out.is_empty() {
+            self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms)?;
+            self.stepped = false;
+            self.commits += 1;
+            self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
+            self.shared.committed();
+            self.tell_progress();
+            self.shared.tell_waiters();
+        }
+        self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)
+    }
+
+    /// True if it has committed anything since it was made.
+    pub fn has_committed(&self) -> bool {
+        self.commits > 0
+    }
+
+    /// True if so much waits that it must be committed now.
+    pub fn wants_commit(&mut self) -> bool {
+        let client_rows = self.env.out.client_rows();
+        let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
+        client_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
+    }
+
+    fn write_due_ms(&self) -> Option<i64> {
+        self.checkpoint.write_due_ms(&self.shared)
+    }
+
+    fn pending_bytes(&mut self) -> usize {
+        let dirty: usize = self.graph.stores().map(|(_, store)| store.dirty_bytes()).sum();
+        self.env.out.bytes() + dirty
+    }
+
+    /// Steps become smaller while one of them fills a commit by itself, and grow again when not.
+    fn adapt(&mut self, pending_before: usize) {
+        let made = self.pending_bytes().saturating_sub(pending_before);
+        if made > self.shared.config.commit_max_bytes / 2 {
+            self.step_rows = (self.step_rows / 4).max(1);
+        } else if self.step_rows < STEP_ROWS_MAX {
+            self.step_rows = (self.step_rows * 2).min(STEP_ROWS_MAX);
+        }
+    }
+
+    fn client_is_full(&self, now_ms: i64) -> Result<Option<Stepped>, TaskError> {
+        let Some(client) = &self.shared.spec.client else { return Ok(None) };
+        if client.reader_left() {
+            return Ok(Some(Stepped::Full));
+        }
+        if client.has_room(now_ms) {
+            return Ok(None);
+        }
+        let stall_ms = self.shared.spec.settings.client_stall_ms;
+        if client.stalled_ms(now_ms) >= stall_ms {
+            Err(TaskError::SlowReader(stall_ms))
+        } else {
+            Ok(Some(Stepped::Full))
+        }
+    }
+
+    /// Until when a dry input is waited for while others have rows (`max.task.idle.ms`).
+    fn wait_for_dry_input(&mut self, now_ms: i64) -> Option<i64> {
+        let idle_ms = self.shared.spec.settings.max_task_idle_ms;
+        if idle_ms <= 0 || (0..self.inputs.len()).all(|i| !self.group.is_dry(i)) {
+            self.waiting_since = None;
+            return None;
+        }
+        let until = *self.waiting_since.get_or_insert(now_ms) + idle_ms;
+        (now_ms < until).then_some(until)
+    }
+
+    fn is_finished(&self) -> bool {
+        let Some(stop_at) = &self.shared.spec.settings.stop_at else { return false };
+        let reached = |i: &Input, offset: Offset| stop_at.get(&i.at).is_some_and(|&stop| offset >= stop);
+        self.inputs.iter().enumerate().all(|(n, input)| reached(input, self.group.position(n).offset))
+    }
+
+    /// Reads a dry input once.
+    fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<(), TaskError> {
+        let limit = self.read_limit();
+        let from = self.group.next_offset(input);
+        let Input { at, reader, resume, at_end } = &mut self.inputs[input];
+        let stop = limits(at);
+        if stop.is_some_and(|stop| from >= stop) {
+            *at_end = true;
+            return Ok(());
+        }
+        let fetched = self.shared.log.read(at, from, limit)?;
+        let mut raw = fetched.batch;
+        let mut next = fetched.next.max(from);
+        let end = stop.map_or(fetched.end, |stop| stop.min(fetched.end));
+        if let Some(stop) = stop {
+            let within = raw.offsets.partition_point(|&o| o < stop);
+            if within < raw.len() {
+                raw = raw.slice(0, within);
+            }
+            next = next.min(stop.max(from));
+        }
+        *at_end = next >= end;
+        match read_rows(reader, &raw, *resume, next)? {
+            Some(rows) => self.group.push(input, rows),
+            None => self.group.skip_to(input, next),
+        }
+        Ok(())
+    }
+
+    fn read_limit(&mut self) -> ReadLimit {
+        let settings = &self.shared.spec.settings;
+        match &settings.read_sizes {
+            Some(sizes) if !sizes.is_empty() => {
+                let max_records = sizes[self.reads % sizes.len()].max(1);
+                self.reads += 1;
+                ReadLimit { max_records, ..settings.read_limit }
+            }
+            _ => settings.read_limit,
+        }
+    }
+
+    fn note_group_losses(&mut self) {
+        for (input, loss) in self.group.take_losses() {
+            self.env.lost.push(Lost { step: "KsqlTopic".into(), from: Some(self.inputs[input].at.clone()), loss });
+        }
+    }
+
+    fn tell_progress(&self) {
+        for (input, told) in self.progress.committed.iter().enumerate() {
+            let position = self.checkpoint.committed(input);
+            told.store(position.offset, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The rows of what was read; `None` if it holds none.
+fn read_rows(
+    reader: &mut Reader,
+    raw: &RawBatch,
+    resume: Position,
+    next: Offset,
+) -> Result<Option<InputRows>, TaskError> {
+    if raw.is_empty() {
+        return Ok(None);
+    }
+    let rows = match reader {
+        Reader::Source(source) => {
+            let rows = source.decode(raw)?;
+            let arrivals = match (&raw.arrivals, rows.kept) {
+                (Some(arrivals), Some(kept)) => Some(kept.iter().map(|&row| arrivals[row as usize]).collect()),
+                (arrivals, _) => arrivals.clone(),
+            };
+            InputRows { batch: rows.batch, arrivals, losses: rows.losses, next, skipped: 0 }
+        }
+        Reader::Repartition(repartition) => {
+            let skipped = if raw.offsets[0] == resume.offset { resume.consumed } else { 0 };
+            let (batch, arrivals) = repartition.decode(raw, skipped)?;
+            let Some(batch) = batch else { return Ok(None) };
+            InputRows { batch, arrivals, losses: Vec::new(), next, skipped }
+        }
+    };
+    Ok(Some(rows))
+}
+
+/// Names the owner of an input's position: the group, with a number where the query reads a topic more than once.
+pub(super) fn input_owner(topology: &Topology, owner: &Owner, sub: usize, input: usize) -> Owner {
+    let topic = input_topic(topology, &topology.subs[sub].inputs[input]);
+    let before = topology
+        .subs
+        .iter()
+        .enumerate()
+        .flat_map(|(s, spec)| spec.inputs.iter().enumerate().map(move |(i, spec)| ((s, i), spec)))
+        .filter(|(place, spec)| *place < (sub, input) && input_topic(topology, spec) == topic)
+        .count();
+    if before == 0 { owner.clone() } else { Owner::new(format!("{}~{before}", owner.0)) }
+}

@@ -1,0 +1,382 @@
+//! A block: the records of one append as bytes, column by column.
+//!
+//! Knows no storage. Layout, little endian, sections at multiples of 8: head (48 bytes), timestamps, offset deltas where there are
+//! gaps, key offsets, key validity, value offsets, value validity, headers, key bytes, value bytes. The subtle thing: the
+//! base offset is not in it but in its key, so that a block can be encoded before its place is known.
+
+use arrow::array::{Array, BinaryArray};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::ArrowNativeType;
+use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::headers;
+use crate::topic::{NO_TIMESTAMP, Offset, RawBatch, TopicError};
+
+#[cfg(target_endian = "big")]
+compile_error!("blocks are little endian and are read in place");
+
+/// The version of the layout; the first byte of a block.
+const VERSION: u8 = 1;
+/// Bytes before the first section.
+const HEAD_BYTES: usize = 48;
+/// Where the bytes begin that the checksum is over: behind the version and the checksum itself.
+const CHECKED_FROM: usize = 16;
+
+/// Offsets have gaps: deltas from the base are there.
+const HAS_OFFSETS: u8 = 1;
+/// Some keys are NULL.
+const HAS_NULL_KEYS: u8 = 2;
+/// Some values are NULL.
+const HAS_NULL_VALUES: u8 = 4;
+/// Some records have headers.
+const HAS_HEADERS: u8 = 8;
+
+/// The rows of a batch that become a block.
+pub(super) struct Rows<'a> {
+    /// the batch; its offsets are not looked at if `contiguous`
+    pub batch: &'a RawBatch,
+    /// first row
+    pub from: usize,
+    /// rows, ≥ 1
+    pub len: usize,
+    /// offsets ascend by one
+    pub contiguous: bool,
+    /// stands for [`NO_TIMESTAMP`]
+    pub now_ms: i64,
+}
+
+/// The rows as a block.
+pub(super) fn encode(rows: &Rows<'_>) -> Bytes {
+    let Rows { batch, from, len, .. } = *rows;
+    let keys = Column::of(&batch.keys, from, len);
+    let values = Column::of(&batch.values, from, len);
+    let mut out = Vec::with_capacity(HEAD_BYTES + keys.bytes.len() + values.bytes.len() + len * 17 + 128);
+    out.resize(HEAD_BYTES, 0);
+    let mut flags = 0;
+    let max_timestamp = put_timestamps(&mut out, &batch.timestamps[from..from + len], rows.now_ms);
+    let mut span = len as u32;
+    if !rows.contiguous {
+        flags |= HAS_OFFSETS;
+        span = put_offsets(&mut out, &batch.offsets[from..from + len]);
+    }
+    flags |= keys.put_places(&mut out, HAS_NULL_KEYS);
+    flags |= values.put_places(&mut out, HAS_NULL_VALUES);
+    let mut headers_len = 0;
+    if let Some(bytes) = batch.headers.as_ref().and_then(|h| headers::encode(&h.slice(from, len))) {
+        flags |= HAS_HEADERS;
+        headers_len = bytes.len();
+        put(&mut out, &bytes);
+    }
+    put(&mut out, keys.bytes);
+    put(&mut out, values.bytes);
+    put_head(
+        &mut out,
+        &Head {
+            flags,
+            rows: len as u32,
+            span,
+            max_timestamp,
+            key_bytes: keys.bytes.len() as u32,
+            value_bytes: values.bytes.len() as u32,
+            header_bytes: headers_len as u32,
+        },
+    );
+    out.into()
+}
+
+/// What a block says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    flags: u8,
+    rows: u32,
+    span: u32,
+    max_timestamp: i64,
+    key_bytes: u32,
+    value_bytes: u32,
+    header_bytes: u32,
+}
+
+/// A stored block.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    base: Offset,
+    head: Head,
+    bytes: Bytes,
+}
+
+impl Block {
+    /// The block at `base`, checked by its sum.
+    ///
+    /// # Errors
+    /// [`TopicError::Corrupt`].
+    pub(super) fn read(base: Offset, bytes: Bytes) -> Result<Self, TopicError> {
+        if bytes.len() < HEAD_BYTES || bytes[0] != VERSION {
+            return Err(damaged(base, "its version is unknown"));
+        }
+        if number::<8>(&bytes, 8) != xxh3_64(&bytes[CHECKED_FROM..]).to_le_bytes() {
+            return Err(damaged(base, "its checksum does not agree"));
+        }
+        let count = |at| u32::from_le_bytes(number::<4>(&bytes, at));
+        let head = Head {
+            flags: bytes[44],
+            rows: count(16),
+            span: count(20),
+            max_timestamp: i64::from_le_bytes(number::<8>(&bytes, 24)),
+            key_bytes: count(32),
+            value_bytes: count(36),
+            header_bytes: count(40),
+        };
+        Ok(Self { base, head, bytes })
+    }
+
+    /// Number of records.
+    pub(super) fn rows(&self) -> usize {
+        self.head.rows as usize
+    }
+
+    /// Its first offset.
+    pub(super) fn base(&self) -> Offset {
+        self.base
+    }
+
+    /// Size in the storage.
+    pub(super) fn byte_size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// One after its last offset.
+    pub(super) fn end(&self) -> Offset {
+        self.base + Offset::from(self.head.span)
+    }
+
+    /// The latest of its timestamps, ms.
+    pub(super) fn max_timestamp(&self) -> i64 {
+        self.head.max_timestamp
+    }
+
+    /// Its records; keys and values share the block's memory.
+    ///
+    /// # Errors
+    /// [`TopicError::Corrupt`].
+    pub(super) fn batch(&self) -> Result<RawBatch, TopicError> {
+        let head = &self.head;
+        let rows = self.rows();
+        let has = |flag| head.flags & flag != 0;
+        let mut sections = Sections { block: self, buffer: Buffer::from(self.bytes.clone()), at: HEAD_BYTES };
+        let timestamps = sections.numbers::<i64>(rows)?;
+        let offsets = match has(HAS_OFFSETS) {
+            true => sections.numbers::<u32>(rows)?.iter().map(|d| self.base + i64::from(*d)).collect::<Vec<_>>().into(),
+            false => (self.base..self.base + rows as i64).collect::<Vec<_>>().into(),
+        };
+        let key_places = sections.places(rows, has(HAS_NULL_KEYS), head.key_bytes)?;
+        let value_places = sections.places(rows, has(HAS_NULL_VALUES), head.value_bytes)?;
+        let headers = match has(HAS_HEADERS) {
+            true => {
+                let bytes = sections.take(head.header_bytes as usize)?;
+                Some(headers::decode(&bytes, rows).ok_or_else(|| damaged(self.base, "its headers are cut"))?)
+            }
+            false => None,
+        };
+        let keys = sections.column(key_places, head.key_bytes)?;
+        let values = sections.column(value_places, head.value_bytes)?;
+        Ok(RawBatch { offsets, timestamps, keys, values, headers, arrivals: None })
+    }
+}
+
+/// Offsets and validity of a binary column.
+type Places = (OffsetBuffer<i32>, Option<NullBuffer>);
+
+/// Takes sections off a block, in order.
+struct Sections<'a> {
+    block: &'a Block,
+    buffer: Buffer,
+    at: usize,
+}
+
+impl Sections<'_> {
+    fn take(&mut self, len: usize) -> Result<Buffer, TopicError> {
+        let end = self.at.checked_add(len).filter(|end| *end <= self.buffer.len());
+        let end = end.ok_or_else(|| damaged(self.block.base, "it is too short"))?;
+        let section = self.buffer.slice_with_length(self.at, len);
+        self.at = end.next_multiple_of(8);
+        Ok(section)
+    }
+
+    /// In place where the memory is aligned, else copied.
+    fn numbers<T: ArrowNativeType>(&mut self, count: usize) -> Result<ScalarBuffer<T>, TopicError> {
+        let section = self.take(count * size_of::<T>())?;
+        if section.as_ptr().align_offset(align_of::<T>()) == 0 {
+            return Ok(ScalarBuffer::new(section, 0, count));
+        }
+        Ok(ScalarBuffer::new(Buffer::from_slice_ref(section.as_slice()), 0, count))
+    }
+
+    fn places(&mut self, rows: usize, nulls: bool, bytes: u32) -> Result<Places, TopicError> {
+        let offsets = self.numbers::<i32>(rows + 1)?;
+        let ascend = offsets.windows(2).all(|w| w[0] <= w[1]);
+        if !ascend || offsets[0] != 0 || offsets[rows] as u32 != bytes {
+            return Err(damaged(self.block.base, "its places do not ascend"));
+        }
+        let valid = match nulls {
+            true => Some(NullBuffer::new(BooleanBuffer::new(self.take(rows.div_ceil(8))?, 0, rows))),
+            false => None,
+        };
+        Ok((OffsetBuffer::new(offsets), valid))
+    }
+
+    fn column(&mut self, (offsets, valid): Places, bytes: u32) -> Result<BinaryArray, TopicError> {
+        let values = self.take(bytes as usize)?;
+        BinaryArray::try_new(offsets, values, valid).map_err(|e| damaged(self.block.base, &e.to_string()))
+    }
+}
+
+/// The rows of a binary column that are encoded.
+struct Column<'a> {
+    offsets: &'a [i32],
+    bytes: &'a [u8],
+    valid: Option<NullBuffer>,
+}
+
+impl<'a> Column<'a> {
+    fn of(array: &'a BinaryArray, from: usize, len: usize) -> Self {
+        let offsets = &array.value_offsets()[from..=from + len];
+        let bytes = &array.value_data()[offsets[0] as usize..offsets[len] as usize];
+        let valid = array.nulls().map(|n| n.slice(from, len)).filter(|n| n.null_count() > 0);
+        Self { offsets, bytes, valid }
+    }
+
+    /// Writes offsets and validity; gives `null_flag` if there are NULLs.
+    fn put_places(&self, out: &mut Vec<u8>, null_flag: u8) -> u8 {
+        let first = self.offsets[0];
+        self.offsets.iter().for_each(|o| out.extend_from_slice(&(o - first).to_le_bytes()));
+        pad(out);
+        let Some(valid) = &self.valid else { return 0 };
+        // Copied bit by bit into place, because a sliced bitmap need not begin at a byte.
+        put(out, valid.inner().sliced().as_slice());
+        null_flag
+    }
+}
+
+fn put_timestamps(out: &mut Vec<u8>, timestamps: &[i64], now_ms: i64) -> i64 {
+    let mut latest = i64::MIN;
+    for timestamp in timestamps {
+        let timestamp = if *timestamp == NO_TIMESTAMP { now_ms } else { *timestamp };
+        latest = latest.max(timestamp);
+        out.extend_from_slice(&timestamp.to_le_bytes());
+    }
+    latest
+}
+
+/// Writes deltas from the first offset; gives the offsets spanned.
+fn put_offsets(out: &mut Vec<u8>, offsets: &[i64]) -> u32 {
+    let delta = |offset: i64| u32::try_from(offset - offsets[0]).expect("a block spans fewer than 2^32 offsets");
+    offsets.iter().for_each(|o| out.extend_from_slice(&delta(*o).to_le_bytes()));
+    pad(out);
+    offsets.last().map_or(0, |last| delta(*last) + 1)
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
+    pad(out);
+}
+
+fn pad(out: &mut Vec<u8>) {
+    out.resize(out.len().next_multiple_of(8), 0);
+}
+
+fn put_head(out: &mut [u8], head: &Head) {
+    out[0] = VERSION;
+    out[16..20].copy_from_slice(&head.rows.to_le_bytes());
+    out[20..24].copy_from_slice(&head.span.to_le_bytes());
+    out[24..32].copy_from_slice(&head.max_timestamp.to_le_bytes());
+    out[32..36].copy_from_slice(&head.key_bytes.to_le_bytes());
+    out[36..40].copy_from_slice(&head.value_bytes.to_le_bytes());
+    out[40..44].copy_from_slice(&head.header_bytes.to_le_bytes());
+    out[44] = head.flags;
+    let sum = xxh3_64(&out[CHECKED_FROM..]);
+    out[8..16].copy_from_slice(&sum.to_le_bytes());
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    *bytes[at..].first_chunk::<N>().expect("the head was checked to be whole")
+}
+
+fn damaged(base: Offset, why: &str) -> TopicError {
+    TopicError::Corrupt(format!("the block of records at offset {base}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::topic::batch::no_headers;
+    use proptest::prelude::*;
+
+    /// Offset, time, key, value.
+    type Row = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>);
+
+    fn batch(rows: &[Row]) -> RawBatch {
+        RawBatch {
+            offsets: rows.iter().map(|r| r.0).collect::<Vec<_>>().into(),
+            timestamps: rows.iter().map(|r| r.1).collect::<Vec<_>>().into(),
+            keys: rows.iter().map(|r| r.2.as_deref()).collect(),
+            values: rows.iter().map(|r| r.3.as_deref()).collect(),
+            headers: None,
+            arrivals: None,
+        }
+    }
+
+    fn round_trip(batch: &RawBatch, from: usize, len: usize, contiguous: bool) -> RawBatch {
+        let bytes = encode(&Rows { batch, from, len, contiguous, now_ms: 99 });
+        Block::read(batch.offsets[from], bytes).unwrap().batch().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_slice_reads_back(
+            rows in prop::collection::vec((1i64..5, 0i64..9, any::<Option<Vec<u8>>>(), any::<Option<Vec<u8>>>()), 1..40),
+            from in 0usize..40, len in 1usize..40, unaligned in 0usize..8,
+        ) {
+            let mut offset = 0;
+            let rows: Vec<_> = rows.into_iter().map(|(step, t, k, v)| { offset += step; (offset, t, k, v) }).collect();
+            let from = from % rows.len();
+            let len = len.min(rows.len() - from);
+            let batch = batch(&rows);
+            prop_assert_eq!(&round_trip(&batch, from, len, false), &batch.slice(from, len));
+            // The same from memory that begins anywhere.
+            let bytes = encode(&Rows { batch: &batch, from, len, contiguous: false, now_ms: 0 });
+            let shifted = Bytes::from([&[0; 8][..unaligned], &bytes[..]].concat()).slice(unaligned..);
+            let read = Block::read(batch.offsets[from], shifted).unwrap();
+            prop_assert_eq!(read.batch().unwrap(), batch.slice(from, len));
+            prop_assert_eq!(read.end(), batch.slice(from, len).end().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_record_without_time_gets_that_of_the_append() {
+        let one = batch(&[(0, NO_TIMESTAMP, None, None), (1, 7, None, None)]);
+        assert_eq!(&round_trip(&one, 0, 2, true).timestamps[..], &[99, 7]);
+    }
+
+    #[test]
+    fn empty_headers_are_not_stored() {
+        let mut one = batch(&[(0, 1, None, None)]);
+        one.headers = Some(no_headers(1));
+        assert_eq!(round_trip(&one, 0, 1, true).headers, None);
+        assert_eq!(Arc::strong_count(one.headers.as_ref().unwrap()), 1);
+    }
+
+    #[test]
+    fn any_flipped_byte_is_noticed() {
+        let two = batch(&[(0, 1, Some(b"k".to_vec()), Some(b"value".to_vec())), (1, 2, None, None)]);
+        let bytes = encode(&Rows { batch: &two, from: 0, len: 2, contiguous: true, now_ms: 0 });
+        for at in (0..bytes.len()).filter(|at| !(1..8).contains(at)) {
+            let mut bad = bytes.to_vec();
+            bad[at] ^= 0x40;
+            assert!(matches!(Block::read(0, bad.into()), Err(TopicError::Corrupt(_))), "byte {at}");
+        }
+        assert!(matches!(Block::read(0, bytes.slice(..20)), Err(TopicError::Corrupt(_))));
+    }
+}

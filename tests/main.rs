@@ -1,0 +1,8 @@
+//! The integration tests, one binary: each test binary links DataFusion, so there is one.
+
+mod conformance;
+mod grammar;
+mod http;
+mod shell;
+mod sql;
+mod tidy;
