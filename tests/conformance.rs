@@ -41,7 +41,8 @@ fn passing(report: &Report) -> BTreeSet<String> {
 fn floor() -> (usize, usize) {
     let text = fs::read_to_string(FLOOR).unwrap_or_else(|e| panic!("{FLOOR}: {e}"));
     let number = |word: &str| {
-        let line = text.lines().find_map(|l| l.strip_prefix(word)).unwrap_or_else(|| panic!("{FLOOR}: no line '{word} N'"));
+        let line =
+            text.lines().find_map(|l| l.strip_prefix(word)).unwrap_or_else(|| panic!("{FLOOR}: no line '{word} N'"));
         line.trim().parse().unwrap_or_else(|e| panic!("{FLOOR}: {line}: {e}"))
     };
     (number("positives "), number("refusals "))
@@ -83,10 +84,17 @@ fn passing_cases_pass_in_every_mode() {
         let failed: Vec<String> = report
             .cases
             .iter()
-            .filter_map(|c| c.failure.as_ref().map(|f| format!("{}: {}\n    {}", c.name, f.headline, f.detail.join("\n    "))))
+            .filter_map(|c| {
+                c.failure.as_ref().map(|f| format!("{}: {}\n    {}", c.name, f.headline, f.detail.join("\n    ")))
+            })
             .collect();
         let shown = failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
-        assert!(failed.is_empty(), "{batching:?}, restart {restart}: {} of {} failed\n{shown}", failed.len(), names.len());
+        assert!(
+            failed.is_empty(),
+            "{batching:?}, restart {restart}: {} of {} failed\n{shown}",
+            failed.len(),
+            names.len()
+        );
     }
 }
 
@@ -181,7 +189,8 @@ fn a_case_with_one_expectation_changed_fails() {
     let names = passing(one_by_one(&folder));
     let copies = tempfile::tempdir().expect("a folder for the copies");
     let (mut made, mut lines, mut kinds) = (0, String::new(), Vec::new());
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("the folder is there").map(|e| e.expect("an entry").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the folder is there").map(|e| e.expect("an entry").path()).collect();
     files.sort();
     for file in files {
         for line in fs::read_to_string(&file).expect("is text").lines() {

@@ -21,7 +21,9 @@ fn our_tests_pass_in_every_mode() {
             let failed: Vec<_> = report
                 .cases
                 .iter()
-                .filter_map(|c| c.failure.as_ref().map(|f| format!("{}: {}\n  {}", c.name, f.headline, f.detail.join("\n  "))))
+                .filter_map(|c| {
+                    c.failure.as_ref().map(|f| format!("{}: {}\n  {}", c.name, f.headline, f.detail.join("\n  ")))
+                })
                 .collect();
             assert!(failed.is_empty(), "{batching:?}, restart {restart}\n{}", failed.join("\n"));
             assert!(report.positives.0 > 20 && report.refusals.0 > 10, "there are tests");
@@ -83,10 +85,22 @@ fn every_part_of_an_assertion_counts() {
         "Expected another record, but all records have already been read.",
     );
     let declared = |columns: &str, with: &str| format!("ASSERT STREAM o ({columns}) WITH (kafka_topic = 'O', {with});");
-    fails(&declared("id INT KEY, u INT", "value_format = 'JSON'"), "Expected schema does not match actual for source O.");
-    fails(&declared("id INT KEY, u STRING", "value_format = 'DELIMITED'"), "Expected value format does not match actual");
-    fails("ASSERT TABLE o (id INT PRIMARY KEY, u STRING) WITH (kafka_topic = 'O', value_format = 'JSON');", "Expected type");
-    fails("ASSERT STREAM o (id INT KEY, u STRING) WITH (kafka_topic = 'x', value_format = 'JSON');", "Expected kafka topic");
+    fails(
+        &declared("id INT KEY, u INT", "value_format = 'JSON'"),
+        "Expected schema does not match actual for source O.",
+    );
+    fails(
+        &declared("id INT KEY, u STRING", "value_format = 'DELIMITED'"),
+        "Expected value format does not match actual",
+    );
+    fails(
+        "ASSERT TABLE o (id INT PRIMARY KEY, u STRING) WITH (kafka_topic = 'O', value_format = 'JSON');",
+        "Expected type",
+    );
+    fails(
+        "ASSERT STREAM o (id INT KEY, u STRING) WITH (kafka_topic = 'x', value_format = 'JSON');",
+        "Expected kafka topic",
+    );
 }
 
 #[test]
@@ -95,10 +109,12 @@ fn an_expected_error_must_come_and_be_the_right_one() {
     let (report, text) = with("--@expected.message: no such thing", "SHOW TOPICS;");
     assert_eq!(report.refusals, (0, 1));
     assert!(text.contains("an error was expected, but there was none: message: no such thing"), "{text}");
-    let (report, text) = with("--@expected.message: no such thing", "CREATE STREAM s (a INT) WITH (kafka_topic = 's');");
+    let (report, text) =
+        with("--@expected.message: no such thing", "CREATE STREAM s (a INT) WITH (kafka_topic = 's');");
     assert_eq!(report.refusals, (0, 1));
     assert!(text.contains("VALUE_FORMAT") && text.contains("another error was expected"), "{text}");
-    let (report, _) = with("--@expected.error: java.lang.AssertionError", "CREATE STREAM s (a INT) WITH (kafka_topic = 's');");
+    let (report, _) =
+        with("--@expected.error: java.lang.AssertionError", "CREATE STREAM s (a INT) WITH (kafka_topic = 's');");
     assert_eq!(report.refusals, (0, 1));
     let (report, _) = with("--@expected.error: ParseFailedException", "CREAT STREAM;");
     assert_eq!(report.refusals, (1, 1));

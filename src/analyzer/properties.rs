@@ -313,10 +313,9 @@ fn format(value: &Literal, name: &str) -> Result<Format, Diagnostic> {
 
 fn delimiter(name: &str, value: &Literal) -> Result<String, Diagnostic> {
     let text = text(name, value)?;
-    match text.to_uppercase().as_str() {
-        "TAB" => return Ok("\t".into()),
-        "SPACE" => return Ok(" ".into()),
-        _ => {}
+    let word = text.to_uppercase();
+    if word == "TAB" || word == "SPACE" {
+        return Ok(word);
     }
     let blank = text.trim().is_empty();
     if blank {
@@ -380,8 +379,8 @@ pub fn value_wrapping(
     by_default: Option<bool>,
 ) -> Result<Wrapping, Diagnostic> {
     let (can_wrap, can_bare) = match format {
-        Format::Delimited => (false, true),
-        Format::Kafka | Format::None => (false, false),
+        Format::Delimited | Format::Kafka => (false, true),
+        Format::None => (false, false),
         Format::Protobuf => (true, false),
         _ => (true, true),
     };

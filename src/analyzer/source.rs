@@ -73,11 +73,6 @@ pub fn create(statement: &ast::CreateSource, text: &str, ctx: &AnalysisContext<'
     if schema.columns().is_empty() {
         return Err(no_columns(&value_format.format).at(at));
     }
-    if schema.values().next().is_none() && schema.headers().next().is_none() && !value_format.format.uses_registry() {
-        return Err(Diagnostic::user("The statement does not define any value columns.")
-            .at(at)
-            .help("add at least one column that is not the key"));
-    }
     let topic = with.topic.clone().ok_or_else(|| {
         Diagnostic::user("Missing required property \"KAFKA_TOPIC\" which has no default value.")
             .at(at)

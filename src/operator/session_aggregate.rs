@@ -123,6 +123,11 @@ impl SessionAggregate {
         self.stream_time.unwrap_or(NO_TIME).saturating_sub(self.grace_ms).saturating_sub(self.gap_ms)
     }
 
+    /// Sessions that end before this have expired.
+    fn kept_from(&self) -> i64 {
+        self.stream_time.unwrap_or(NO_TIME).saturating_sub(self.retention_ms)
+    }
+
     /// How long a session is kept after it closed.
     fn kept_after_ms(&self) -> i64 {
         self.retention_ms.saturating_sub(self.grace_ms).saturating_sub(self.gap_ms).max(0)
@@ -174,12 +179,11 @@ impl SessionAggregate {
         let mut found = std::mem::take(&mut self.found);
         self.core.store.sessions(hash, key, &mut found)?;
         let groups = &self.core.store.groups;
-        // Sessions leave the store at the end of a page; for the rows of one page they are gone by time already.
-        let kept_from = self.stream_time.unwrap_or(NO_TIME).saturating_sub(self.retention_ms);
+        // what expired by an earlier row of the page is taken away at its end only, but is gone for this row
+        let from_end = time.saturating_sub(self.gap_ms).max(self.kept_from());
         found.retain(|&slot| {
             let window = groups.head(slot).window;
-            window.end >= kept_from
-                && window.end >= time.saturating_sub(self.gap_ms) && window.start <= time.saturating_add(self.gap_ms)
+            window.end >= from_end && window.start <= time.saturating_add(self.gap_ms)
         });
         let takes = self.merge_into(pending, row, (hash, key), &found, from, ctx)?;
         self.found = found;
@@ -425,7 +429,7 @@ impl SessionAggregate {
     fn expire(&mut self) -> Result<(), OperatorError> {
         let Some(time) = self.stream_time.filter(|time| *time != NO_TIME) else { return Ok(()) };
         self.core.store.set_stream_time(time);
-        let before = time.saturating_sub(self.retention_ms);
+        let before = self.kept_from();
         let mark = if self.emit_final { self.close_time() } else { before };
         Ok(self.core.store.expire(mark, before)?)
     }

@@ -43,7 +43,12 @@ pub(super) type Difference = (String, Vec<String>);
 ///
 /// # Errors
 /// The first difference.
-pub(super) fn topic(name: &str, expected: &[Expected], partitions: &[Vec<Record>], rules: Rules) -> Result<(), Difference> {
+pub(super) fn topic(
+    name: &str,
+    expected: &[Expected],
+    partitions: &[Vec<Record>],
+    rules: Rules,
+) -> Result<(), Difference> {
     let actual: usize = partitions.iter().map(Vec::len).sum();
     let mut heads = vec![0; partitions.len()];
     for (index, wanted) in expected.iter().enumerate() {
@@ -65,10 +70,10 @@ pub(super) fn topic(name: &str, expected: &[Expected], partitions: &[Vec<Record>
             (Some(partition), _) => heads[partition] += 1,
             (None, Some((place, record))) => {
                 let headline = format!("topic {name}: record {} of {} differs at {place}", index + 1, expected.len());
-                return Err((with_count(headline, expected.len(), actual), vec![
-                    format!("expected  {}", show_expected(wanted)),
-                    format!("actual    {}", show(record)),
-                ]));
+                return Err((
+                    with_count(headline, expected.len(), actual),
+                    vec![format!("expected  {}", show_expected(wanted)), format!("actual    {}", show(record))],
+                ));
             }
             (None, None) => {
                 let headline = format!("topic {name}: {} records expected, {actual} came", expected.len());
@@ -132,9 +137,7 @@ pub(super) fn value(expected: &Value, actual: &Value, rules: Rules) -> Result<()
             }
             Err(format!(" ({} elements expected, {} found)", wanted.len(), found.len()))
         }
-        (Value::Number(wanted), Value::Number(found)) => {
-            here(numbers(&wanted.to_string(), &found.to_string(), rules))
-        }
+        (Value::Number(wanted), Value::Number(found)) => here(numbers(&wanted.to_string(), &found.to_string(), rules)),
         (Value::String(wanted), Value::Number(found)) => here(text_and_number(wanted, &found.to_string())),
         (wanted, found) => here(wanted == found),
     }
@@ -288,7 +291,10 @@ mod tests {
         let (missing, _) = topic("T", std::slice::from_ref(&one), &[vec![]], EXACT).expect_err("missing");
         assert_eq!(missing, "topic T: 1 records expected, 0 came");
         let (extra, shown) = topic("T", &[], &[vec![actual("1", "1", 0)]], EXACT).expect_err("too many");
-        assert_eq!((extra.as_str(), shown[0].as_str()), ("topic T: 0 records expected, 1 came", "too many  key 1  value 1  timestamp 0"));
+        assert_eq!(
+            (extra.as_str(), shown[0].as_str()),
+            ("topic T: 0 records expected, 1 came", "too many  key 1  value 1  timestamp 0")
+        );
     }
 
     #[test]

@@ -57,7 +57,9 @@ pub(super) fn values(assert: &AssertValues, world: &World, cursors: &mut Cursors
 /// Columns and the values they must have.
 fn expected(assert: &AssertValues, source: &Source, world: &World) -> Result<Vec<(String, ArrayRef)>, Diagnostic> {
     let named: Vec<(String, SqlType)> = if assert.columns.is_empty() {
-        let wanted = |c: &&Column| if assert.tombstone { c.role == ColumnRole::Key } else { !matches!(c.role, ColumnRole::Header(_)) };
+        let wanted = |c: &&Column| {
+            if assert.tombstone { c.role == ColumnRole::Key } else { !matches!(c.role, ColumnRole::Header(_)) }
+        };
         source.schema.columns().iter().filter(wanted).map(|c| (c.name.to_string(), c.ty.clone())).collect()
     } else {
         assert.columns.iter().map(|name| named(name, assert, source)).collect::<Result<_, _>>()?
@@ -98,7 +100,9 @@ fn named(name: &Ident, assert: &AssertValues, source: &Source) -> Result<(String
         return Err(error.help(format!("it has {}", source.schema)));
     };
     match column.role {
-        ColumnRole::Header(_) => Err(Diagnostic::user(format!("the header column {text} cannot be asserted")).at(name.span())),
+        ColumnRole::Header(_) => {
+            Err(Diagnostic::user(format!("the header column {text} cannot be asserted")).at(name.span()))
+        }
         ColumnRole::Value if assert.tombstone => {
             let error = Diagnostic::user(format!("a tombstone has no value, so {text} cannot be asserted"));
             Err(error.at(name.span()).help("list key columns only"))
@@ -117,7 +121,8 @@ impl Actual {
     fn read(stored: &Stored, source: &Source) -> Result<Self, String> {
         let (key, window) = match (&stored.key, source.window) {
             (Some(key), Some(kind)) => {
-                let (key, window) = split_window(key, kind).ok_or("the key has no window, but its source is windowed")?;
+                let (key, window) =
+                    split_window(key, kind).ok_or("the key has no window, but its source is windowed")?;
                 (Some(key), Some(window))
             }
             (key, _) => (key.as_deref(), None),
@@ -170,7 +175,12 @@ fn decode(
 fn table(source: &Source, wanted: &[(String, ArrayRef)], actual: Option<&Actual>) -> Vec<String> {
     let mut names = vec![pseudo::ROWTIME.to_owned()];
     names.extend(source.schema.columns().iter().map(|c| c.name.to_string()));
-    names.extend(wanted.iter().map(|(name, _)| name.clone()).filter(|name| !source.schema.columns().iter().any(|c| c.name.as_str() == name)));
+    names.extend(
+        wanted
+            .iter()
+            .map(|(name, _)| name.clone())
+            .filter(|name| !source.schema.columns().iter().any(|c| c.name.as_str() == name)),
+    );
     names.dedup();
     let cell = |value: Option<&ArrayRef>| value.map_or(String::new(), shown);
     let find = |name: &str| wanted.iter().find(|(n, _)| n == name).map(|(_, value)| value);

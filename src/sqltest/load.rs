@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use super::case::QueryCase;
 use super::failure::Failure;
+use super::mode::Mode;
 use super::script::{self, ScriptTest};
 use super::{query_case, script_run};
-use super::mode::Mode;
 use crate::diagnostic::Diagnostic;
 
 /// A test and where it stands.
@@ -100,7 +100,8 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), Diagnostic> {
         return Ok(());
     }
     let entries = std::fs::read_dir(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let mut entries: Vec<PathBuf> = entries.map_err(|e| unreadable(path, &e))?.iter().map(std::fs::DirEntry::path).collect();
+    let mut entries: Vec<PathBuf> =
+        entries.map_err(|e| unreadable(path, &e))?.iter().map(std::fs::DirEntry::path).collect();
     entries.sort();
     for entry in entries {
         if entry.is_dir() {

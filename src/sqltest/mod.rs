@@ -158,11 +158,12 @@ struct Job {
 fn no_tests(paths: &[PathBuf], found: usize, rest_cases: usize, options: &Options) -> Diagnostic {
     let names = paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     match &options.filter {
-        Some(text) if found > 0 => {
-            Diagnostic::user(format!("none of {found} tests has '{text}' in its name")).help("leave --filter out to run all")
+        Some(text) if found > 0 => Diagnostic::user(format!("none of {found} tests has '{text}' in its name"))
+            .help("leave --filter out to run all"),
+        _ if rest_cases > 0 => {
+            Diagnostic::user(format!("{names} holds {rest_cases} cases of the HTTP API and no other tests"))
+                .help("they need a server and are not run here")
         }
-        _ if rest_cases > 0 => Diagnostic::user(format!("{names} holds {rest_cases} cases of the HTTP API and no other tests"))
-            .help("they need a server and are not run here"),
         _ => Diagnostic::user(format!("{names} holds no tests")).help("test files end in .sql or .jsonl"),
     }
 }
@@ -185,7 +186,8 @@ pub fn main(options: &TestOptions) -> ExitCode {
 /// As [`run`]; output that cannot be written.
 pub fn command(options: &TestOptions, out: &mut dyn Write) -> Result<bool, Diagnostic> {
     let TestOptions { paths, filter, batching, restart } = options;
-    let options = Options { filter: filter.clone(), batching: *batching, restart: *restart, seed: SEED, ..Options::default() };
+    let options =
+        Options { filter: filter.clone(), batching: *batching, restart: *restart, seed: SEED, ..Options::default() };
     let report = run(paths, &options)?;
     match report::print(&report, out) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

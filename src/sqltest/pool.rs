@@ -87,8 +87,11 @@ fn spawn<T: Send + Sync + 'static>(
 
 fn overdue<T>(shared: &Shared<T>, limit: Duration) -> Vec<usize> {
     let mut running = shared.running();
-    let late: Vec<(usize, usize)> =
-        running.iter().filter(|(_, (_, began))| began.elapsed() > limit).map(|(thread, (item, _))| (*thread, *item)).collect();
+    let late: Vec<(usize, usize)> = running
+        .iter()
+        .filter(|(_, (_, began))| began.elapsed() > limit)
+        .map(|(thread, (item, _))| (*thread, *item))
+        .collect();
     late.into_iter()
         .map(|(thread, item)| {
             running.remove(&thread);

@@ -150,7 +150,8 @@ fn sorted(features: &[String]) -> Vec<&str> {
 fn topics(wanted: &PostTopics, world: &World) -> Result<(), Failure> {
     let all = world.log().topics().map_err(|e| Failure::of("topics cannot be listed", &e.into()))?;
     if let Some(pattern) = &wanted.blacklist {
-        let regex = Regex::new(pattern).map_err(|e| Failure::new(format!("the pattern {pattern:?} cannot be read: {e}")))?;
+        let regex =
+            Regex::new(pattern).map_err(|e| Failure::new(format!("the pattern {pattern:?} cannot be read: {e}")))?;
         if let Some(topic) = all.iter().find(|t| regex.is_match(t.name.as_str())) {
             return Err(Failure::new(format!("topic {} is there, but no name may match {pattern:?}", topic.name)));
         }

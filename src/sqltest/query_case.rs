@@ -31,7 +31,8 @@ struct Placed {
 /// The first thing that is not as the case says.
 pub(super) fn run(case: &QueryCase, mode: &Mode, seed: u64) -> Result<(), Failure> {
     let base = [("riverrun.dialect", "ksql"), ("auto.offset.reset", "earliest")];
-    let mut world = World::open(mode, seed_of(&case.name, seed), &base).map_err(|e| Failure::of("the engine does not open", &e))?;
+    let mut world =
+        World::open(mode, seed_of(&case.name, seed), &base).map_err(|e| Failure::of("the engine does not open", &e))?;
     for (name, value) in case.property_texts() {
         world.set(name, &value);
     }
@@ -76,7 +77,10 @@ fn statements(case: &QueryCase, world: &mut World) -> Result<Option<Diagnostic>,
             return Err(Failure::of(&format!("statement {number} of {count} was refused"), &error));
         }
         if number < count {
-            return Err(Failure::of(&format!("statement {number} of {count} was refused, the last one should be"), &error));
+            return Err(Failure::of(
+                &format!("statement {number} of {count} was refused, the last one should be"),
+                &error,
+            ));
         }
         return Ok(Some(error));
     }
@@ -204,7 +208,8 @@ fn actual(topic: &TopicName, world: &World) -> Result<Vec<Vec<Record>>, Failure>
     let source = world.source_of(topic).map(AsRef::as_ref);
     for (index, stored) in world.records(topic).map_err(broken)?.iter().enumerate() {
         let read = record::decode(stored, source);
-        let read = read.map_err(|e| Failure::new(format!("topic {topic}: record {} cannot be read: {e}", index + 1)))?;
+        let read =
+            read.map_err(|e| Failure::new(format!("topic {topic}: record {} cannot be read: {e}", index + 1)))?;
         partitions[usize::try_from(stored.partition).unwrap_or(0)].push(read);
     }
     Ok(partitions)

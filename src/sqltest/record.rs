@@ -156,7 +156,8 @@ pub(super) fn decode(stored: &Stored, source: Option<&Source>) -> Result<Record,
             let values: Vec<Column> = source.schema.values().cloned().collect();
             (
                 decode_side(&source.key_format, source.schema.keys(), key).map_err(|e| format!("key: {e}"))?,
-                decode_side(&source.value_format, &values, stored.value.as_deref()).map_err(|e| format!("value: {e}"))?,
+                decode_side(&source.value_format, &values, stored.value.as_deref())
+                    .map_err(|e| format!("value: {e}"))?,
             )
         }
         None => (text_or_null(key), text_or_null(stored.value.as_deref())),
@@ -189,7 +190,9 @@ fn text_or_null(bytes: Option<&[u8]>) -> Value {
 fn decode_side(spec: &FormatSpec, columns: &[Column], bytes: Option<&[u8]>) -> Result<Value, String> {
     let Some(bytes) = bytes else { return Ok(Value::Null) };
     match spec.format {
-        Format::Json => serde_json::from_slice(bytes).map_err(|e| format!("{:?} is no JSON: {e}", text_or_null(Some(bytes)))),
+        Format::Json => {
+            serde_json::from_slice(bytes).map_err(|e| format!("{:?} is no JSON: {e}", text_or_null(Some(bytes))))
+        }
         Format::Delimited => Ok(text_or_null(Some(bytes))),
         Format::Kafka => decode_kafka(columns, bytes),
         Format::None => Err(format!("{} bytes, but the format is NONE", bytes.len())),
@@ -217,7 +220,9 @@ pub(super) fn headers_of(column: Option<&arrow::array::ArrayRef>, row: usize) ->
     let entries = list.value(row);
     let Some(entries) = entries.as_struct_opt() else { return Vec::new() };
     let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_binary::<i32>());
-    (0..entries.len()).map(|i| (keys.value(i).to_owned(), (!values.is_null(i)).then(|| values.value(i).to_vec()))).collect()
+    (0..entries.len())
+        .map(|i| (keys.value(i).to_owned(), (!values.is_null(i)).then(|| values.value(i).to_vec())))
+        .collect()
 }
 
 #[cfg(test)]
@@ -246,7 +251,8 @@ mod tests {
     #[test]
     fn windows_stand_behind_the_key() {
         for window in [Window { start: 10, end: 30, session: false }, Window { start: 10, end: 17, session: true }] {
-            let kind = if window.session { KeyWindow::Session } else { KeyWindow::Time { size_ms: 20, hopping: false } };
+            let kind =
+                if window.session { KeyWindow::Session } else { KeyWindow::Time { size_ms: 20, hopping: false } };
             let key = windowed(b"k".to_vec(), &window);
             assert_eq!(split_window(&key, kind), Some((&b"k"[..], window)));
         }

@@ -55,7 +55,12 @@ pub(super) fn tests(text: &str, file: &Path) -> Result<Vec<ScriptTest>, Diagnost
         match (part, tests.last_mut()) {
             (Part::Test(name), _) => {
                 if tests.iter().any(|t| t.name == name) {
-                    return Err(wrong(text, span, format!("there is a test '{name}' already"), "give each test its own name"));
+                    return Err(wrong(
+                        text,
+                        span,
+                        format!("there is a test '{name}' already"),
+                        "give each test its own name",
+                    ));
                 }
                 tests.push(ScriptTest { name, line: line_column(text, span.start).0, items: Vec::new() });
             }
@@ -97,7 +102,12 @@ fn parts(text: &str, file: &Path) -> Result<Vec<(Span, Part)>, Diagnostic> {
         directives(text, end, raw.span.start, &mut parts)?;
         end = raw.span.end;
         if !raw.terminated {
-            return Err(wrong(text, raw.span, "a statement does not end with ';'", "every statement must end with ';'"));
+            return Err(wrong(
+                text,
+                raw.span,
+                "a statement does not end with ';'",
+                "every statement must end with ';'",
+            ));
         }
         let line = line_column(text, raw.span.start).0;
         let statement = RawStatement { text: raw.text.to_owned(), file: file.clone(), line };
@@ -139,7 +149,8 @@ pub(super) fn script_path(path: &str, beside: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const FILE: &str = "-- words\n--@test: one\nCREATE A;\n--@expected.error: X\n--@note: y\nselect ';';\n\n--@test: two\nB; C\n;";
+    const FILE: &str =
+        "-- words\n--@test: one\nCREATE A;\n--@expected.error: X\n--@note: y\nselect ';';\n\n--@test: two\nB; C\n;";
 
     #[test]
     fn a_file_is_cut_into_tests() {

@@ -92,7 +92,11 @@ impl Expectation {
 
     fn shown(&self) -> String {
         let parts = [("", &self.error), ("message: ", &self.message)];
-        parts.iter().filter_map(|(word, text)| text.as_ref().map(|t| format!("{word}{t}"))).collect::<Vec<_>>().join(", ")
+        parts
+            .iter()
+            .filter_map(|(word, text)| text.as_ref().map(|t| format!("{word}{t}")))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 }
 
@@ -127,7 +131,11 @@ pub(super) fn run(test: &ScriptTest, mode: &Mode, seed: u64) -> Result<(), Failu
             return judge(&expectation, wrong, statement);
         }
     }
-    let end = || RawStatement { text: "the end of the test".to_owned(), file: std::path::Path::new("").into(), line: test.line };
+    let end = || RawStatement {
+        text: "the end of the test".to_owned(),
+        file: std::path::Path::new("").into(),
+        line: test.line,
+    };
     if let Err(wrong) = running.settle() {
         return judge(&expectation, wrong, &end());
     }
@@ -189,7 +197,8 @@ impl Running {
         let outcomes = self.world.execute(text).map_err(|e| Wrong::of(Kind::Statement, &e))?;
         let left_to_us = outcomes.iter().any(|o| matches!(o.kind, OutcomeKind::Client(_) | OutcomeKind::Rows(_)));
         if left_to_us {
-            let error = Diagnostic::user("a test cannot do this statement").help("it works with files or rows of a client");
+            let error =
+                Diagnostic::user("a test cannot do this statement").help("it works with files or rows of a client");
             return Err(Wrong::of(Kind::Statement, &error));
         }
         Ok(())
@@ -201,7 +210,8 @@ impl Running {
             return Err(refuse(format!("scripts run scripts more than {MAX_SCRIPT_DEPTH} deep: {path}")));
         }
         let file = script::script_path(path, &raw.file);
-        let text = std::fs::read_to_string(&file).map_err(|e| refuse(format!("cannot read {}: {e}", file.display())))?;
+        let text =
+            std::fs::read_to_string(&file).map_err(|e| refuse(format!("cannot read {}: {e}", file.display())))?;
         let statements = script::statements(&text, &file).map_err(|e| Wrong::of(Kind::Parse, &e))?;
         for statement in &statements {
             self.statement(statement, depth + 1).map_err(|mut wrong| {
