@@ -281,3 +281,8 @@ impl GroupStore {
         Ok((group, Span { start, end }))
     }
 }
+
+/// Under which key the store keeps its operator's stream time.
+fn stream_time_key() -> Vec<u8> {
+    [&[RESERVED_PREFIX], STREAM_TIME.as_bytes()].concat()
+}
