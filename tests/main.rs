@@ -2,5 +2,7 @@
 
 mod conformance;
 mod grammar;
+mod http;
+mod shell;
 mod sql;
 mod tidy;

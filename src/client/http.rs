@@ -193,9 +193,7 @@ impl HttpClient {
                 diagnostic,
             });
         }
-        // Blank lines in front keep the numbers of lines in the server's messages right.
-        let lines_before = text[..first.span.start].matches('\n').count();
-        self.ksql(&format!("{}{}", "\n".repeat(lines_before), &text[first.span.start..last.span.end]))
+        self.ksql(&text[first.span.start..last.span.end])
     }
 }
 

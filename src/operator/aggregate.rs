@@ -316,4 +316,6 @@ impl AggregateReader {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

@@ -411,3 +411,6 @@ impl Operator for Regroup {
         Ok(Progress::Done)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,23 +1,30 @@
 //! The queries that run for clients now: their limit, and how to end them.
 //!
 //! Not the engine's list of queries; persistent ones are none of its business. The subtle thing: an entry lives as long as its
-//! [`LiveQuery`], so a query that ends for any reason is never left here.
+//! [`LiveQuery`], so a query that ends for any reason, or never begins, is not left here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::engine::RowsKind;
 use crate::wire::error::{ErrorBody, MAX_PUSH_QUERIES};
 
 /// Ends a query from any thread.
 pub(super) type Canceller = Arc<dyn Fn() + Send + Sync>;
 
+/// A query, from the moment it asks for its place.
+struct Entry {
+    /// it may run for ever: a push query or PRINT
+    is_push: bool,
+    /// its id and canceller, once it runs
+    running: Option<(String, Canceller)>,
+}
+
 #[derive(Default)]
 struct Entries {
     /// by a number of ours, since PRINT has no id
-    running: HashMap<u64, (String, RowsKind, Canceller)>,
+    all: HashMap<u64, Entry>,
     next: u64,
 }
 
@@ -34,15 +41,14 @@ impl LiveQueries {
         Self { entries: Arc::default(), max_push }
     }
 
-    /// Notes a query that begins.
+    /// Takes the place of a query that is about to begin; the engine need not be asked when there is none.
     ///
     /// # Errors
     /// Too many push queries.
-    pub(super) fn begin(&self, id: &str, kind: RowsKind, cancel: Canceller) -> Result<LiveQuery, ErrorBody> {
+    pub(super) fn take_place(&self, is_push: bool) -> Result<LiveQuery, ErrorBody> {
         let mut entries = self.entries.lock();
-        let is_push = |kind: RowsKind| matches!(kind, RowsKind::Push | RowsKind::Print);
-        let running = entries.running.values().filter(|(_, kind, _)| is_push(*kind)).count();
-        if let Some(limit) = self.max_push.filter(|limit| is_push(kind) && running >= *limit) {
+        let push_queries = entries.all.values().filter(|entry| entry.is_push).count();
+        if let Some(limit) = self.max_push.filter(|limit| is_push && push_queries >= *limit) {
             let message = format!(
                 "Maximum number of push queries exceeded: {limit} are running; close one, or raise {}",
                 crate::config::MAX_PUSH_QUERIES
@@ -51,32 +57,43 @@ impl LiveQueries {
         }
         let number = entries.next;
         entries.next += 1;
-        entries.running.insert(number, (id.to_owned(), kind, cancel));
+        entries.all.insert(number, Entry { is_push, running: None });
         Ok(LiveQuery { number, entries: self.entries.clone() })
     }
 
     /// Ends the query of that id; false if there is none.
     pub(super) fn close(&self, id: &str) -> bool {
-        let cancel = self.entries.lock().running.values().find(|(i, ..)| i == id).map(|(.., c)| c.clone());
+        let running = |entry: &Entry| entry.running.as_ref().filter(|(i, _)| i == id).map(|(_, cancel)| cancel.clone());
+        let cancel = self.entries.lock().all.values().find_map(running);
         cancel.map(|cancel| cancel()).is_some()
     }
 
     /// Ends all of them.
     pub(super) fn cancel_all(&self) {
-        let all: Vec<Canceller> = self.entries.lock().running.values().map(|(.., c)| c.clone()).collect();
+        let running = |entry: &Entry| entry.running.as_ref().map(|(_, cancel)| cancel.clone());
+        let all: Vec<Canceller> = self.entries.lock().all.values().filter_map(running).collect();
         all.iter().for_each(|cancel| cancel());
     }
 }
 
-/// A query while it runs.
+/// A query's place, while it has one.
 pub(super) struct LiveQuery {
     number: u64,
     entries: Arc<Mutex<Entries>>,
 }
 
+impl LiveQuery {
+    /// The query runs: it can be closed by its id from now on.
+    pub(super) fn runs(&self, id: &str, cancel: Canceller) {
+        if let Some(entry) = self.entries.lock().all.get_mut(&self.number) {
+            entry.running = Some((id.to_owned(), cancel));
+        }
+    }
+}
+
 impl Drop for LiveQuery {
     fn drop(&mut self) {
-        self.entries.lock().running.remove(&self.number);
+        self.entries.lock().all.remove(&self.number);
     }
 }
 
@@ -87,14 +104,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_counts_push_queries_that_still_run() {
+    fn the_limit_counts_push_queries_that_still_have_their_place() {
         let live = LiveQueries::new(Some(1));
-        let cancel: Canceller = Arc::new(|| {});
-        let first = live.begin("a", RowsKind::Push, cancel.clone()).unwrap();
-        assert!(live.begin("b", RowsKind::PullTable, cancel.clone()).is_ok());
-        assert_eq!(live.begin("c", RowsKind::Print, cancel.clone()).err().unwrap().code, MAX_PUSH_QUERIES);
+        let first = live.take_place(true).unwrap();
+        assert!(live.take_place(false).is_ok());
+        assert_eq!(live.take_place(true).err().unwrap().code, MAX_PUSH_QUERIES);
         drop(first);
-        assert!(live.begin("d", RowsKind::Push, cancel).is_ok());
+        assert!(live.take_place(true).is_ok());
     }
 
     #[test]
@@ -102,8 +118,9 @@ mod tests {
         let live = LiveQueries::new(None);
         let closed = Arc::new(AtomicUsize::new(0));
         let counted = closed.clone();
-        let cancel: Canceller = Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed));
-        let query = live.begin("a", RowsKind::Push, cancel).unwrap();
+        let query = live.take_place(true).unwrap();
+        assert!(!live.close("a"), "it does not run yet");
+        query.runs("a", Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
         assert!(live.close("a") && !live.close("b"));
         live.cancel_all();
         assert_eq!(closed.load(Ordering::Relaxed), 2);

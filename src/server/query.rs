@@ -25,9 +25,10 @@ use crate::config;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{NextRows, Rows, RowsKind};
 use crate::sql;
-use crate::wire::error::{BAD_STATEMENT, ErrorBody};
+use crate::wire::error::{BAD_STATEMENT, ErrorBody, SHUTTING_DOWN};
 use crate::wire::request::{StatementRequest, object};
 use crate::wire::rows::{DELIMITED, JSON, RowEncoder, RowFormat, STREAMED_ROWS};
+use crate::wire::statement::StatementClass;
 
 /// Bytes of rows that make a chunk.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -70,11 +71,17 @@ async fn run(
     let request = StatementRequest::parse(&body_bytes(body)?)?;
     check_one_statement(&state, &request.text)?;
     let mut session = state.session(&request)?;
+    let is_push = matches!(StatementClass::of(&request.text), StatementClass::Push | StatementClass::Print);
+    let live = state.live.take_place(is_push)?;
     let rows = blocking(move || session.query(&request.text)).await?.map_err(|error| script_error(&error))?;
     let cancel = rows.source.canceller();
+    live.runs(&rows.query_id, cancel.clone());
     // From here on a request that is dropped ends its query.
-    let on_drop = CancelOnDrop(cancel.clone());
-    let live = state.live.begin(&rows.query_id, rows.kind, cancel)?;
+    let on_drop = CancelOnDrop(cancel);
+    if *state.stopping.borrow() {
+        // The end may have come after the session was made and before the query could be told.
+        return Err(ErrorBody::new(SHUTTING_DOWN, "The server is shutting down"));
+    }
     let is_print = rows.kind == RowsKind::Print;
     let (format, media_type) =
         if is_print { (RowFormat::Lines, RowFormat::Lines.media_type()) } else { (format, media_type) };

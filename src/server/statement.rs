@@ -119,9 +119,9 @@ pub(super) fn script_error(error: &ScriptError) -> ErrorBody {
     log_internal(&error.diagnostic);
     let entities = error.done.iter().filter_map(entity::to_json).collect();
     let mut body = ErrorBody::of_statement(&error.diagnostic, error.statement.clone(), entities);
-    let is_assert = error.statement.as_deref().is_some_and(|text| first_word(text) == "ASSERT");
-    // An ASSERT that is wrong as a statement points at its place; one that does not hold has none.
-    if is_assert && error.diagnostic.class == ErrorClass::User && error.diagnostic.span.is_empty() {
+    let text = error.statement.as_deref().filter(|text| first_word(text) == "ASSERT");
+    // An ASSERT that parses is right as a statement; what is wrong is what it says.
+    if error.diagnostic.class == ErrorClass::User && text.is_some_and(|text| sql::parse_statement(text).is_ok()) {
         body.code = ASSERT_FAILED;
     }
     body

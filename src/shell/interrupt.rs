@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
@@ -22,6 +23,7 @@ struct Inner {
     pressed: AtomicBool,
     presses: AtomicUsize,
     running: Mutex<Option<Canceller>>,
+    changed: Condvar,
 }
 
 /// Whether Ctrl-C was pressed, and what it ends.
@@ -47,8 +49,17 @@ impl Interrupt {
             std::process::exit(EXIT_INTERRUPTED);
         }
         let running = self.0.running.lock().clone();
+        self.0.changed.notify_all();
         if let Some(cancel) = running {
             cancel();
+        }
+    }
+
+    /// Waits so long, or until Ctrl-C is pressed.
+    pub fn wait(&self, time: Duration) {
+        let mut running = self.0.running.lock();
+        if !self.is_pressed() {
+            self.0.changed.wait_for(&mut running, time);
         }
     }
 

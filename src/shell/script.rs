@@ -1,10 +1,11 @@
 //! Statements of a text, one after the other: executed, and shown. Shared by the shell, its `-e` and `-f`, and `riverrun run`.
 //!
-//! Statements between two queries go to the client together, so that they are checked together. The subtle thing: blank lines stand
-//! in for what was cut off before them, so that the line numbers in errors are those of the whole text.
+//! Statements between two queries go to the client together, so that they are checked together. The subtle thing: an error comes back
+//! with its place in what was sent; it is moved to its place in the whole text, so that line numbers are those of the file.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::Output;
 use super::copy;
@@ -13,11 +14,15 @@ use super::layout::Layout;
 use super::render;
 use super::rows::{Ended, PushEnds, RowPrinter};
 use crate::client::Client;
-use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::diagnostic::{Diagnostic, ErrorClass, line_column};
 use crate::engine::{ClientTask, Outcome, OutcomeKind, ScriptError};
 use crate::sql::{self, RawStatement};
 use crate::wire::statement::StatementClass;
 
+/// How long a pull query is asked again while its table is being restored.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between two tries.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Scripts within scripts.
 const MAX_DEPTH: usize = 16;
 
@@ -73,7 +78,15 @@ impl Script<'_> {
     /// # Errors
     /// The first statement that is wrong, or a query that failed; an output that cannot be written.
     pub fn run(&mut self, text: &str) -> Result<(), Diagnostic> {
-        let statements = sql::split(text)?;
+        self.run_located(text).map_err(|(error, _)| error)
+    }
+
+    /// As [`Self::run`]; the error comes with the line of its statement.
+    fn run_located(&mut self, text: &str) -> Result<(), (Diagnostic, usize)> {
+        let statements = sql::split(text).map_err(|error| {
+            let line = line_column(text, error.span.start).0;
+            (error, line)
+        })?;
         for run in statements.chunk_by(go_together) {
             if self.interrupt.is_pressed() {
                 return Ok(());
@@ -98,25 +111,50 @@ impl Script<'_> {
             )));
         }
         let before = std::mem::replace(&mut self.mode, mode);
-        let result = self.run(&text);
+        let result = self.run_located(&text);
         self.mode = before;
-        result.map_err(|error| Diagnostic { message: format!("{}: {}", path.display(), error.message), ..error })
+        result.map_err(|(error, line)| {
+            let message = format!("{}:{line}: {}", path.display(), error.message);
+            Diagnostic { message, ..error }
+        })
     }
 
-    fn run_together(&mut self, text: &str, run: &[RawStatement<'_>]) -> Result<(), Diagnostic> {
+    fn run_together(&mut self, text: &str, run: &[RawStatement<'_>]) -> Result<(), (Diagnostic, usize)> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
+        let first_line = line_column(text, first.span.start).0;
+        let at_first = |error: Diagnostic| (error, first_line);
         match StatementClass::of(first.text) {
-            StatementClass::RunScript => return self.run_script_statement(first.text),
-            StatementClass::Pull if self.mode.pull_waits => self.client.wait_idle(None)?,
+            StatementClass::RunScript => return self.run_script_statement(first.text).map_err(at_first),
+            StatementClass::Pull if self.mode.pull_waits => self.client.wait_idle(None).map_err(at_first)?,
             _ => {}
         }
-        let lines_before = text[..first.span.start].matches('\n').count();
-        let padded = format!("{}{}", "\n".repeat(lines_before), with_end(&text[first.span.start..last.span.end]));
-        match self.client.execute(&padded) {
-            Ok(outcomes) => outcomes.into_iter().try_for_each(|outcome| self.show(outcome)),
-            Err(ScriptError { done, diagnostic, .. }) => {
-                done.into_iter().try_for_each(|outcome| self.show(outcome))?;
-                Err(diagnostic)
+        let sent = &text[first.span.start..last.span.end];
+        match self.execute_patiently(&with_end(sent), StatementClass::of(first.text)) {
+            Ok(outcomes) => outcomes.into_iter().try_for_each(|outcome| self.show(outcome)).map_err(at_first),
+            Err(ScriptError { done, statement, diagnostic }) => {
+                done.into_iter().try_for_each(|outcome| self.show(outcome)).map_err(at_first)?;
+                let of_statement = statement.and_then(|failed| run.iter().find(|s| s.text == failed));
+                let start = of_statement.map_or(first.span.start, |s| s.span.start);
+                Err((moved(diagnostic, text, first.span.start, start), line_column(text, start).0))
+            }
+        }
+    }
+
+    /// Executes; a pull query whose table is not restored yet is asked again for a while.
+    fn execute_patiently(&mut self, text: &str, class: StatementClass) -> Result<Vec<Outcome>, ScriptError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.client.execute(text) {
+                Err(ScriptError { diagnostic, .. })
+                    if class == StatementClass::Pull
+                        && diagnostic.class == ErrorClass::Retry
+                        && waited < PATIENCE
+                        && !self.interrupt.is_pressed() =>
+                {
+                    self.interrupt.wait(ASK_AGAIN);
+                    waited += ASK_AGAIN;
+                }
+                result => return result,
             }
         }
     }
@@ -181,6 +219,18 @@ impl Script<'_> {
         };
         let text = render::message_text(&done, self.output);
         self.out.write_all(text.as_bytes()).map_err(|error| broken(&error))
+    }
+}
+
+/// The error with its place in `text`, if that place is in a part of it that begins at `sent` or at `statement`.
+fn moved(error: Diagnostic, text: &str, sent: usize, statement: usize) -> Diagnostic {
+    let begins_at = |start: usize| {
+        let part = error.text.as_deref().map(|part| part.trim_end_matches([';', '\n', ' ']))?;
+        text[start..].starts_with(part).then_some(start)
+    };
+    match begins_at(statement).or_else(|| begins_at(sent)) {
+        Some(start) => Diagnostic { span: error.span.shift(start), text: Some(text.to_owned()), ..error },
+        None => error,
     }
 }
 
