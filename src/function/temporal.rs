@@ -176,6 +176,7 @@ pub const FUNCTIONS: &[Function] = &[
     .volatile(),
 ];
 
+#[expect(clippy::disallowed_methods, reason = "UNIX_TIMESTAMP() and UNIX_DATE() are the functions that tell the time")]
 fn wall_clock_ms() -> i64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
 }

@@ -21,7 +21,7 @@ impl TableFunction for BuiltIn {
         let mut failures = Failures::new(None);
         let exploded = self.0.evaluate(argument, &mut failures)?;
         for (row, reason) in failures.into_rows() {
-            report(row as usize, &reason.to_string());
+            report(row as usize, &reason);
         }
         let mut lengths = vec![0; argument.len()];
         for row in exploded.rows.values() {

@@ -132,7 +132,8 @@ impl RepartitionSink {
     fn drop_rows(&self, batch: ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch, ArrowError> {
         let keys = &batch.columns[..self.key_count];
         let drop_null_keys = self.dropping.null_keys && keys.iter().any(|k| k.null_count() > 0);
-        if !drop_null_keys && !(self.dropping.absent && batch.present.is_some()) {
+        let drop_absent = self.dropping.absent && batch.present.is_some();
+        if !drop_null_keys && !drop_absent {
             return Ok(batch);
         }
         let mut drop = Vec::new();

@@ -61,8 +61,8 @@ impl WindowSpec {
         };
         let first = (row_time.saturating_sub(size).div_euclid(advance) + 1).max(0);
         let last = row_time.div_euclid(advance);
-        let none = size == 0 || row_time < 0;
-        (if none { 1..=0 } else { first..=last }).map(move |k| k * advance)
+        let end = if size == 0 || row_time < 0 { first } else { last + 1 };
+        (first..end).map(move |k| k * advance)
     }
 
     /// True if the time window that ends at `end` (exclusive) takes no more rows at `stream_time`.

@@ -62,8 +62,8 @@ impl RecordEncoder for JsonEncoder {
                 failures.push(DecodeFailure { row, reason: reason.to_owned() });
             }
         }
-        if rows > 0 {
-            self.row_bytes = (payloads.byte_len() / rows).max(1) + 8;
+        if let Some(bytes) = payloads.byte_len().checked_div(rows) {
+            self.row_bytes = bytes.max(1) + 8;
         }
         Encoded { payloads: payloads.into_binary(), failures }
     }
