@@ -116,7 +116,7 @@ mod tests {
             0 => Ok(()),
             1 => panic!("one"),
             n => {
-                std::thread::sleep(Duration::from_secs(*n));
+                std::thread::park_timeout(Duration::from_secs(*n));
                 Ok(())
             }
         };
