@@ -268,7 +268,8 @@ mod tests {
         let came = [vec![actual("1", r#"{"A": 2}"#, 5)]];
         assert_eq!(topic("T", std::slice::from_ref(&good), &came, EXACT), Ok(()));
         let time = Some(Window { start: 0, end: 10, session: false });
-        let changes: [(&str, fn(&mut Expected, Option<Window>)); 6] = [
+        type Change = fn(&mut Expected, Option<Window>);
+        let changes: [(&str, Change); 6] = [
             ("key", |e, _| e.key = json("2")),
             ("value.A", |e, _| e.value = json(r#"{"A": 3}"#)),
             ("value", |e, _| e.value = Value::Null),

@@ -248,7 +248,8 @@ fn first_difference(expected: &Source, actual: &Arc<Source>) -> Option<(&'static
     let timestamp = |source: &Source, of: fn(&crate::plan::topology::TimestampSpec) -> Option<String>| {
         source.timestamp.as_ref().and_then(of).unwrap_or_else(|| "none".to_owned())
     };
-    let all: [(&'static str, &dyn Fn(&Source) -> String); 9] = [
+    type Attribute<'a> = (&'static str, &'a dyn Fn(&Source) -> String);
+    let all: [Attribute<'_>; 9] = [
         ("type", &|s| s.kind.word().to_owned()),
         ("schema", &|s| s.schema.to_string()),
         ("kafka topic", &|s| s.topic.to_string()),
