@@ -1,6 +1,7 @@
 //! The integration tests, one binary: each test binary links DataFusion, so there is one.
 
 mod conformance;
+mod examples;
 mod grammar;
 mod http;
 mod shell;
