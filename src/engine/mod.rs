@@ -10,6 +10,7 @@ pub mod insert;
 pub mod json_rows;
 pub mod outcome;
 pub mod print;
+pub mod processing_log;
 pub mod pull;
 pub mod push;
 pub mod records;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use arrow::array::BinaryArray;
 use parking_lot::{Mutex, RwLock};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Source};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
@@ -103,7 +104,8 @@ impl Engine {
         let log = open_log(&config, &properties, &clock)?;
         let service_id = properties.text("ksql.service.id").unwrap_or("default_").to_owned();
         let commands = CommandLog::open(log.clone(), &service_id)?;
-        let processing_log = processing_log(&log, &properties, &service_id)?;
+        let processing_log = processing_log_topic(&log, &properties, &service_id)?;
+        let built_in = processing_log.as_ref().map(processing_log::source).transpose()?;
         let runtime_config = runtime_config(&properties, config.workers, processing_log);
         let runtime = if config.manual {
             Runtime::manual(log.clone(), clock.clone(), runtime_config)
@@ -125,7 +127,7 @@ impl Engine {
             transient: Mutex::default(),
         };
         let engine = Self { inner: Arc::new(inner) };
-        engine.replay()?;
+        engine.replay(built_in)?;
         Ok(engine)
     }
 
@@ -211,8 +213,9 @@ impl Engine {
         self.inner.log.sync().map_err(Into::into)
     }
 
-    fn replay(&self) -> Result<(), Diagnostic> {
+    fn replay(&self, built_in: Option<Source>) -> Result<(), Diagnostic> {
         let mut catalog = Catalog::default();
+        built_in.into_iter().for_each(|source| catalog.put_source(source));
         let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
         let mut ddl = self.inner.ddl.lock();
         for (offset, command) in self.inner.commands.read()? {
@@ -386,7 +389,11 @@ fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) 
 }
 
 /// Name of the processing log topic, made if it is not there.
-fn processing_log(log: &Arc<dyn Log>, config: &Config, service_id: &str) -> Result<Option<TopicName>, Diagnostic> {
+fn processing_log_topic(
+    log: &Arc<dyn Log>,
+    config: &Config,
+    service_id: &str,
+) -> Result<Option<TopicName>, Diagnostic> {
     let given = config.text("ksql.logging.processing.topic.name").filter(|n| !n.is_empty());
     let name = given.map_or_else(|| TopicName::new(format!("{service_id}ksql_processing_log")), TopicName::new);
     if log.describe(&name)?.is_none() {
