@@ -178,6 +178,7 @@ impl SessionAggregate {
         let hash = self.core.store.groups.hash(key);
         let mut found = std::mem::take(&mut self.found);
         self.core.store.sessions(hash, key, &mut found)?;
+        self.keep_closed(&found);
         let groups = &self.core.store.groups;
         // what expired by an earlier row of the page is taken away at its end only, but is gone for this row
         let from_end = time.saturating_sub(self.gap_ms).max(self.kept_from());
@@ -188,6 +189,21 @@ impl SessionAggregate {
         let takes = self.merge_into(pending, row, (hash, key), &found, from, ctx)?;
         self.found = found;
         Ok(takes)
+    }
+
+    /// EMIT FINAL: sessions that gave their result stay until their retention is over, also those just read from the store behind.
+    fn keep_closed(&mut self, found: &[Slot]) {
+        if !self.emit_final {
+            return;
+        }
+        let kept_after = self.kept_after_ms();
+        let groups = &mut self.core.store.groups;
+        for &slot in found {
+            let mark = groups.head(slot).window.end.saturating_add(kept_after);
+            if !groups.head(slot).is(OWING) && groups.mark(slot) < mark {
+                groups.put_in_order(slot, mark);
+            }
+        }
     }
 
     fn merge_into(

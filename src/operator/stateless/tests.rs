@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, Int64Builder, ListBuilder};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::logical_expr::{Expr, col, lit, when};
 
 use super::*;
 use crate::types::RowMeta;
@@ -98,11 +98,12 @@ fn a_table_filter_gives_tombstones_for_what_passed_before_only() {
 
 #[test]
 fn project_hands_columns_on_and_keeps_keys_of_absent_rows() {
-    let exprs = [col("\"K\""), v()];
+    let is_large = when(v().gt(lit(6_i64)), lit(1_i64)).otherwise(lit(0_i64)).expect("a good expression");
+    let exprs = [col("\"K\""), is_large];
     let mut project = Project::new(&exprs, true, &schema(), 1, 1).expect("good expressions");
     let input = batch(&[Some((0, 9)), None], Some(&[Some((0, 4)), None]));
     let (out, _) = run(&mut project, input.clone());
-    assert_eq!(read(&out), [(Some(0), Some(9), Some(4)), (Some(1), None, None)]);
+    assert_eq!(read(&out), [(Some(0), Some(1), Some(0)), (Some(1), None, None)]);
     assert!(Arc::ptr_eq(&out[0].columns[0], &input.columns[0]));
 }
 
