@@ -20,7 +20,7 @@ const COLUMNS: &str = "LOGGER VARCHAR, LEVEL VARCHAR, TIME BIGINT, MESSAGE STRUC
     `productionError` STRUCT<`errorMessage` VARCHAR>, \
     `serializationError` STRUCT<`target` VARCHAR, `errorMessage` VARCHAR, `record` VARCHAR, `cause` ARRAY<VARCHAR>, `topic` VARCHAR>, \
     `kafkaStreamsThreadError` STRUCT<`errorMessage` VARCHAR, `threadName` VARCHAR, `cause` ARRAY<VARCHAR>>>, \
-    QUERY_ID VARCHAR, TOPIC VARCHAR, `PARTITION` INT, `OFFSET` BIGINT, REASON VARCHAR";
+    QUERY_ID VARCHAR, `TOPIC` VARCHAR, `PARTITION` INT, `OFFSET` BIGINT, REASON VARCHAR";
 
 /// The stream over the processing log's topic.
 ///
