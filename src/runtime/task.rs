@@ -181,6 +181,7 @@ impl Task {
             Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
         let mut env = StepEnv::default();
         env.ctx.coalesce = shared.spec.settings.coalesce;
+        env.ctx.outer_emit_interval_ms = shared.spec.settings.outer_emit_interval_ms;
         env.ctx.limits = shared.spec.settings.limits.clone();
         let task = Self {
             shared: shared.clone(),
