@@ -12,6 +12,7 @@ pub mod chain;
 mod coalesce;
 mod computed;
 mod explode;
+pub mod flat_map;
 mod group_store;
 mod groups;
 mod port;

@@ -180,7 +180,8 @@ impl Task {
             marks.push(InputMark { owner, at, committed: position, trim });
         }
         let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
-        let group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
+        let mut group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
+        inputs.iter().enumerate().for_each(|(n, input)| group.consumed_before(n, input.resume.consumed));
         let checkpoint =
             Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
         let mut env = StepEnv::default();
