@@ -68,6 +68,7 @@ struct Node {
 }
 
 /// Something to be done.
+#[allow(clippy::large_enum_variant, reason = "nearly all work is rows, and a box would be an allocation a batch")]
 enum Work {
     /// rows for a port
     Deliver(Target, ChangeBatch),
@@ -187,14 +188,16 @@ impl Graph {
             match self.agenda.pop() {
                 Some(Work::Deliver(target, batch)) => self.deliver(target, batch, env)?,
                 Some(Work::Resume(node, seq)) => self.resume(node, seq, env)?,
-                None => match (0..self.nodes.len()).find(|&node| self.nodes[node].waiting.iter().any(|w| !w.is_empty())) {
-                    Some(node) => {
-                        let step = self.nodes[node].waiting.iter_mut().map(|w| rows::join(std::mem::take(w)));
-                        let step = step.collect::<Result<Step, _>>()?;
-                        self.run_node(node, step, env)?;
+                None => {
+                    match (0..self.nodes.len()).find(|&node| self.nodes[node].waiting.iter().any(|w| !w.is_empty())) {
+                        Some(node) => {
+                            let step = self.nodes[node].waiting.iter_mut().map(|w| rows::join(std::mem::take(w)));
+                            let step = step.collect::<Result<Step, _>>()?;
+                            self.run_node(node, step, env)?;
+                        }
+                        None => return Ok(Progress::Done),
                     }
-                    None => return Ok(Progress::Done),
-                },
+                }
             }
             if let Some(Work::Resume(..)) = self.agenda.last() {
                 // what waits may be more than a page by now, and need not wait any longer
@@ -213,8 +216,7 @@ impl Graph {
     pub fn flush(&mut self, env: &mut StepEnv) -> Result<(), TaskError> {
         let between_pages = self.is_open();
         for node in 0..self.nodes.len() {
-            loop {
-                let Kind::Operator(op) = &mut self.nodes[node].kind else { break };
+            while let Kind::Operator(op) = &mut self.nodes[node].kind {
                 let mut out = std::mem::take(&mut self.spare);
                 let progress = op.flush(&mut env.ctx, &mut out)?;
                 self.note_losses(node, env);
@@ -226,7 +228,9 @@ impl Graph {
                 self.agenda.extend(above);
                 self.spare = out;
                 if between_pages {
-                    while let Some(Work::Deliver(target, batch)) = self.agenda.pop_if(|w| matches!(w, Work::Deliver(..))) {
+                    while let Some(Work::Deliver(target, batch)) =
+                        self.agenda.pop_if(|w| matches!(w, Work::Deliver(..)))
+                    {
                         self.deliver(target, batch, env)?;
                     }
                 } else {
@@ -254,12 +258,17 @@ impl Graph {
             items.push(match work {
                 Work::Deliver(target, batch) => item(DELIVER, *target, vec![Some(batch.clone())]),
                 Work::Resume(node, seq) => {
-                    let rest = self.operator(*node).rest()?.ok_or_else(|| OperatorError::internal(NAME, "no commit can fall here"))?;
+                    let rest = self
+                        .operator(*node)
+                        .rest()?
+                        .ok_or_else(|| OperatorError::internal(NAME, "no commit can fall here"))?;
                     Item { kind: RESUME, node: *node as u32, number: *seq, within: rest.within, rows: rest.rows }
                 }
             });
         }
-        for (node, port) in self.nodes.iter().enumerate().flat_map(|(n, node)| (0..node.waiting.len()).map(move |p| (n, p))) {
+        for (node, port) in
+            self.nodes.iter().enumerate().flat_map(|(n, node)| (0..node.waiting.len()).map(move |p| (n, p)))
+        {
             for batch in &self.nodes[node].waiting[port] {
                 items.push(item(WAIT, Target { node, port }, vec![Some(batch.clone())]));
             }

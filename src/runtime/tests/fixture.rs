@@ -323,8 +323,7 @@ pub fn joined(partitions: i32) -> Topology {
 
 /// EXPLODE of the arrays in the stream, then ⟕ table → out: one row becomes many before the node of two inputs.
 pub fn exploded_and_joined() -> Topology {
-    let arrays =
-        vec![Column::key("K", SqlType::String), Column::value("A", SqlType::Array(Box::new(SqlType::BigInt)))];
+    let arrays = vec![Column::key("K", SqlType::String), Column::value("A", SqlType::Array(Box::new(SqlType::BigInt)))];
     let mut topology = joined(1);
     let sub = &mut topology.subs[0];
     sub.inputs[0] = source_of("in", false, &arrays);

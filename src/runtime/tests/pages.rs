@@ -54,7 +54,10 @@ fn pages_and_crashes_between_them_change_nothing() {
             for page_rows in [1, 2, 7, 19, 1000] {
                 for crash in [false, true] {
                     let (got, steps) = outcome(cuts, page_rows, by_arrival, crash);
-                    assert_eq!(got, want, "cut {cuts:?}, pages of {page_rows}, crash: {crash}, by arrival: {by_arrival}");
+                    assert_eq!(
+                        got, want,
+                        "cut {cuts:?}, pages of {page_rows}, crash: {crash}, by arrival: {by_arrival}"
+                    );
                     assert!(!crash || page_rows > 1 || steps >= want.len(), "{steps} steps: a crash after each page");
                 }
             }
@@ -67,7 +70,8 @@ fn a_commit_holds_a_page_and_a_cursor_what_is_left() {
     let limit = 16 << 10;
     let world = World::manual_with(TOPICS, RuntimeConfig { commit_max_bytes: limit, ..config() });
     feed(&world, 20_000);
-    let (outputs, blocks, commits) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (outputs, blocks, commits) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (most, largest, count) = (outputs.clone(), blocks.clone(), commits.clone());
     world.faults().set_fault(Some(Arc::new(move |commit| {
         let bytes = commit.outputs.iter().map(|o| o.values.value_data().len() + o.keys.value_data().len()).sum();
@@ -84,7 +88,8 @@ fn a_commit_holds_a_page_and_a_cursor_what_is_left() {
     world.runtime.abort(&id).unwrap();
     world.pump("q");
     assert_eq!(world.records("out", 0).len(), 40_007);
-    let (outputs, blocks, commits) = (outputs.load(Ordering::SeqCst), blocks.load(Ordering::SeqCst), commits.load(Ordering::SeqCst));
+    let (outputs, blocks, commits) =
+        (outputs.load(Ordering::SeqCst), blocks.load(Ordering::SeqCst), commits.load(Ordering::SeqCst));
     assert!(outputs < 2 * limit, "{outputs} bytes of outputs in a commit");
     // the arrays that are left, and at most a few pages of rows that wait
     assert!(blocks < 400_000, "{blocks} bytes of state in a commit");
