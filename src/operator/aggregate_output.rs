@@ -283,7 +283,7 @@ pub(super) fn rows_of(
         columns: assemble(keys, values, window.as_ref()),
         present: None,
         old: None,
-        meta: RowMeta { rowtime, seq, offset, window, headers: None },
+        meta: RowMeta { rowtime, seq, offset, window, headers: None, keyed: None },
     }
 }
 

@@ -142,6 +142,7 @@ impl TableReader {
             offset: vec![0; entries.len()].into(),
             window: None,
             headers: None,
+            keyed: None,
         };
         Ok(ChangeBatch { columns, present: rows.present, old: None, meta })
     }

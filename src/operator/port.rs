@@ -139,6 +139,7 @@ impl Ports {
             offset: picks.rows.iter().map(|&(p, i)| meta(p).offset[i]).collect(),
             window,
             headers: gather_headers(metas, picks)?,
+            keyed: None,
         })
     }
 }
@@ -226,6 +227,7 @@ pub(super) fn slice(batch: &ChangeBatch, from: usize, len: usize) -> ChangeBatch
                 .as_ref()
                 .map(|w| WindowBounds { start: w.start.slice(from, len), end: w.end.slice(from, len) }),
             headers: meta.headers.as_ref().map(|h| h.slice(from, len)),
+            keyed: bits(&meta.keyed),
         },
     }
 }

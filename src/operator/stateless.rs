@@ -8,6 +8,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 
@@ -126,6 +127,8 @@ pub struct Project {
     computed: Computed,
     key_count: usize,
     input_keys: usize,
+    /// the key is that of the input, so rows without record key stay so
+    keeps_key: bool,
     is_table: bool,
 }
 
@@ -142,24 +145,23 @@ impl Project {
         input_keys: usize,
         key_count: usize,
     ) -> Result<Self, OperatorError> {
-        Ok(Self { computed: Computed::new("project", exprs, input)?, key_count, input_keys, is_table })
+        let column = |i: usize| Expr::Column(Column::new_unqualified(input.field(i).name()));
+        let keeps_key = key_count == input_keys && (0..key_count).all(|i| exprs[i] == column(i));
+        Ok(Self { computed: Computed::new("project", exprs, input)?, key_count, input_keys, keeps_key, is_table })
     }
 
     fn apply(&self, batch: ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch, OperatorError> {
         let (rows, present) = (batch.len(), batch.present.as_ref());
         let mut failures = Vec::new();
-        let nulled = present.is_some() && self.computed.read_beyond(self.key_count, self.input_keys);
-        let mut columns = if nulled {
+        let mut columns = self.computed.evaluate_all(&batch.columns, rows, present, &mut failures)?;
+        if present.is_some() {
             // what value columns of absent rows hold means nothing: keys must not be made of it
-            let mut input = batch.columns[..self.input_keys].to_vec();
-            let values = null_unless(&batch.columns[self.input_keys..], present);
-            input.extend(values.map_err(|e| OperatorError::internal("project", e))?);
-            self.computed.evaluate(0..self.key_count, &input, rows, present, &mut failures)?
-        } else {
-            self.computed.evaluate(0..self.key_count, &batch.columns, rows, present, &mut failures)?
-        };
-        let values = self.key_count..self.computed.len();
-        columns.extend(self.computed.evaluate(values, &batch.columns, rows, present, &mut failures)?);
+            for i in (0..self.key_count).filter(|&i| self.computed.reads_beyond(i, self.input_keys)) {
+                let nulled =
+                    null_unless(&columns[i..=i], present).map_err(|e| OperatorError::internal("project", e))?;
+                columns.splice(i..=i, nulled);
+            }
+        }
         report(failures, &batch.meta.offset, ctx);
         let old = match &batch.old {
             Some(old) if self.is_table => {
@@ -169,7 +171,11 @@ impl Project {
             }
             _ => None,
         };
-        Ok(ChangeBatch { columns, old, ..batch })
+        let mut out = ChangeBatch { columns, old, ..batch };
+        if !self.keeps_key {
+            out.meta.keyed = None;
+        }
+        Ok(out)
     }
 }
 

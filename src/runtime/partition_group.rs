@@ -257,6 +257,7 @@ mod tests {
                     offset: offsets.to_vec().into(),
                     window: None,
                     headers: None,
+                    keyed: None,
                 },
             },
             arrivals: None,

@@ -32,6 +32,7 @@ pub(super) fn slice(batch: &ChangeBatch, from: usize, len: usize) -> ChangeBatch
                 .as_ref()
                 .map(|w| WindowBounds { start: w.start.slice(from, len), end: w.end.slice(from, len) }),
             headers: batch.meta.headers.as_ref().map(|h| h.slice(from, len)),
+            keyed: bits(&batch.meta.keyed),
         },
     }
 }
@@ -115,6 +116,7 @@ fn join_meta(pieces: &[ChangeBatch]) -> Result<RowMeta, ArrowError> {
         offset: longs(|m| &m.offset),
         window,
         headers,
+        keyed: join_bits(pieces.iter().map(|p| (p.meta.keyed.as_ref(), p.len()))),
     })
 }
 
@@ -163,6 +165,7 @@ mod tests {
                 offset: (0..n as i64).collect(),
                 window: None,
                 headers: None,
+                keyed: None,
             },
         }
     }

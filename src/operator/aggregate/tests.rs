@@ -115,6 +115,7 @@ fn meta(times: impl Iterator<Item = i64>, first: usize, rows: usize) -> RowMeta 
         offset: (first as i64..(first + rows) as i64).collect(),
         window: None,
         headers: None,
+        keyed: None,
     }
 }
 

@@ -65,6 +65,7 @@ pub(in crate::operator) fn batch(rows: &[(u32, i64, &Row)]) -> Option<ChangeBatc
         offset: rows.iter().map(|(_, offset, _)| *offset).collect(),
         window: None,
         headers: headers(rows),
+        keyed: None,
     };
     let present = Some(rows.iter().map(|(_, _, r)| r.value.is_some()).collect());
     (!rows.is_empty()).then_some(ChangeBatch { columns, present, old: None, meta })

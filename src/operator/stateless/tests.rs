@@ -43,6 +43,7 @@ fn batch(new: &[Row], old: Option<&[Row]>) -> ChangeBatch {
             offset: (0..n as i64).map(|i| 10 * i).collect(),
             window: None,
             headers: None,
+            keyed: None,
         },
     }
 }
