@@ -71,6 +71,8 @@ pub struct TestMode {
     pub outer_emit_interval_ms: i64,
     /// sizes of successive reads in records
     pub read_sizes: Option<Arc<[usize]>>,
+    /// rows of a page, if other than the product's
+    pub page_rows: Option<usize>,
 }
 
 /// A running riverrun: catalog, queries, log. Cheap to clone; the last clone's drop stops the workers.
@@ -357,6 +359,7 @@ impl Engine {
             settings.by_arrival = test.by_arrival;
             settings.outer_emit_interval_ms = test.outer_emit_interval_ms;
             settings.read_sizes = test.read_sizes.clone();
+            settings.page_rows = test.page_rows.unwrap_or(settings.page_rows);
         }
         let id = &start.query.id;
         let spec = QuerySpec {

@@ -10,10 +10,15 @@ use bytes::Bytes;
 
 use super::aggregate::{Aggregate, AggregateReader};
 use super::explode::BuiltIn;
+use super::flat_map::{FlatMap, TableFunction};
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
+<<<<<<< HEAD
 use super::stateless::{Filter, FlatMap, Project, Regroup, TableFunction};
 use super::stream_stream_join::StreamStreamJoin;
+=======
+use super::stateless::{Filter, Project, Regroup};
+>>>>>>> main
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;
@@ -143,6 +148,7 @@ impl TableReader {
             offset: vec![0; entries.len()].into(),
             window: None,
             headers: None,
+            keyed: None,
         };
         Ok(ChangeBatch { columns, present: rows.present, old: None, meta })
     }

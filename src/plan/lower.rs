@@ -167,7 +167,16 @@ impl Builder<'_> {
     }
 
     fn rekey(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
-        let StreamOp::Rekey { keys, key_format, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op
+        let StreamOp::Rekey {
+            keys,
+            key_format,
+            role,
+            partitions,
+            drop_null_keys,
+            drop_absent,
+            regroup,
+            through_topic,
+        } = &node.op
         else {
             return Err("a rekey".into());
         };
@@ -196,7 +205,7 @@ impl Builder<'_> {
         if !through_topic {
             return Ok(built);
         }
-        let partitions = built.sub.partitions;
+        let partitions = partitions.unwrap_or(built.sub.partitions);
         let index = self.internal.len();
         let name = format!("{}-{role}-repartition", self.options.group);
         let columns: Vec<Column> =

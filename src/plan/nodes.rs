@@ -73,6 +73,8 @@ pub enum StreamOp {
         key_format: FormatSpec,
         /// role in the SQL: `Aggregate-GroupBy`, `Join-left`, …
         role: String,
+        /// partitions of the internal topic, where they are not those of the input
+        partitions: Option<i32>,
         /// drop rows whose new key has a NULL
         drop_null_keys: bool,
         /// drop absent rows
