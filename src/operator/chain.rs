@@ -13,12 +13,8 @@ use super::explode::BuiltIn;
 use super::flat_map::{FlatMap, TableFunction};
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
-<<<<<<< HEAD
-use super::stateless::{Filter, FlatMap, Project, Regroup, TableFunction};
-use super::stream_stream_join::StreamStreamJoin;
-=======
 use super::stateless::{Filter, Project, Regroup};
->>>>>>> main
+use super::stream_stream_join::StreamStreamJoin;
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;

@@ -99,18 +99,14 @@ pub struct StepContext {
 impl StepContext {
     /// A context with defaults: pages of 8192 rows, no coalescing.
     pub fn new() -> Self {
-<<<<<<< HEAD
         Self {
             losses: Vec::new(),
-            page_rows: 8192,
+            page_rows: PAGE_ROWS,
             coalesce: false,
             wall_ms: 0,
             outer_emit_interval_ms: 0,
             limits: Default::default(),
         }
-=======
-        Self { losses: Vec::new(), page_rows: PAGE_ROWS, coalesce: false, wall_ms: 0, limits: Default::default() }
->>>>>>> main
     }
 
     /// Reports a lost row or value.
