@@ -14,7 +14,7 @@ use crate::state::{KeyedTable, WARM_ROWS};
 use crate::topic::TopicError;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
-use super::OperatorError;
+use super::{OperatorError, Rest};
 
 /// Bytes of stored rows that one page may refer to; a bound on what a page of large rows takes.
 pub(super) const PAGE_BYTES: usize = 8 << 20;
@@ -78,6 +78,12 @@ impl Port {
         self.no_key.as_ref().is_some_and(|bits| bits.value(i))
     }
 
+    /// The rows to come, if there are any.
+    pub(super) fn rest(&self) -> Option<ChangeBatch> {
+        let left = self.batch.len() - self.next;
+        (left > 0).then(|| slice(&self.batch, self.next, left))
+    }
+
     /// The row as a store keeps it, if it exists.
     pub(super) fn stored(&self, i: usize) -> Option<&[u8]> {
         self.batch.is_present(i).then(|| self.rows.row(i))
@@ -102,6 +108,11 @@ impl Ports {
     /// The port that [`Self::next`] named.
     pub(super) fn port(&mut self, port: usize) -> &mut Port {
         self.0[port].as_mut().expect("a port with a next row is there")
+    }
+
+    /// The rows to come.
+    pub(super) fn rest(&self) -> Rest {
+        Rest { rows: self.0.iter().map(|port| port.as_ref().and_then(Port::rest)).collect(), within: Vec::new() }
     }
 
     /// Key columns of the picked rows.

@@ -37,6 +37,30 @@ pub(super) fn slice(batch: &ChangeBatch, from: usize, len: usize) -> ChangeBatch
     }
 }
 
+/// Takes the first rows of `pieces` whose `seq` passes, as one batch; `None` without any.
+///
+/// # Errors
+/// As [`join`].
+pub(super) fn take_while(
+    pieces: &mut Vec<ChangeBatch>,
+    passes: impl Fn(u32) -> bool,
+) -> Result<Option<ChangeBatch>, ArrowError> {
+    let mut taken = Vec::new();
+    while let Some(piece) = pieces.first() {
+        let count = piece.meta.seq.iter().take_while(|&&seq| passes(seq)).count();
+        if count < piece.len() {
+            if count > 0 {
+                let rest = slice(piece, count, piece.len() - count);
+                taken.push(slice(piece, 0, count));
+                pieces[0] = rest;
+            }
+            break;
+        }
+        taken.push(pieces.remove(0));
+    }
+    join(taken)
+}
+
 /// All rows of `pieces` (of one schema; old rows and windows in all or none), in order. `None` without pieces.
 ///
 /// # Errors
