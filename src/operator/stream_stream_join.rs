@@ -25,8 +25,8 @@ use crate::types::ChangeBatch;
 use self::index::RowId;
 use self::output::Page;
 use self::rows::{JoinRows, NO_TIME};
-use super::port::{arrow_error, key_names, split_types};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::port::{arrow_error, key_names, slice, split_types};
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 const NAME: &str = "stream-stream join";
 const LEFT: usize = 0;
@@ -59,9 +59,9 @@ struct Pending {
 enum At {
     /// not at all
     Start,
-    /// stream time is moved on; rows whose window closed by it may still be owed
-    Closing,
-    /// it met the partners before that position of their timeline
+    /// stream time is moved on; rows whose window closed by it may still be owed. True: some were given
+    Closing(bool),
+    /// it met so many partners
     Matching(usize),
 }
 
@@ -109,6 +109,15 @@ impl StreamStreamJoin {
             pending: None,
             pages: 0,
         })
+    }
+
+    fn begin(&mut self, step: Step, at: At) -> Result<(), OperatorError> {
+        self.rows.begin()?;
+        let mut step = step.into_iter();
+        let left = self.open(LEFT, step.next().flatten())?;
+        let right = self.open(1, step.next().flatten())?;
+        self.pending = Some(Pending { inputs: [left, right], at });
+        Ok(())
     }
 
     /// Opens a port: finds the slots of its rows, and keeps those that will be kept.
@@ -205,22 +214,22 @@ impl StreamStreamJoin {
                 input.next += 1;
                 return Ok(());
             }
-            pending.at = At::Closing;
+            pending.at = At::Closing(false);
         }
-        if let At::Closing = pending.at {
-            if self.holds && time == self.rows.stream_time && !self.close((port, i), page, ctx)? {
+        if let At::Closing(begun) = pending.at {
+            if self.holds && time == self.rows.stream_time && !self.close((port, i), begun, page, ctx)? {
+                pending.at = At::Closing(true);
                 return Ok(());
             }
             pending.at = At::Matching(0);
         }
-        if let At::Matching(from) = pending.at {
-            let slot = input.slots[i];
-            let met = self.matches((port, i), (slot, time), from, page)?;
-            if let Some(next) = met.next {
-                pending.at = At::Matching(next);
+        if let At::Matching(met) = pending.at {
+            let (met, through) = self.matches((port, i), (input.slots[i], time), met, page)?;
+            if !through {
+                pending.at = At::Matching(met);
                 return Ok(());
             }
-            self.keep((port, i), input, !met.any, page, ctx);
+            self.keep((port, i), input, met == 0, page, ctx);
             pending.at = At::Start;
             input.next += 1;
         }
@@ -228,9 +237,14 @@ impl StreamStreamJoin {
     }
 
     /// Emits held rows whose window is closed; false if the page is full before all are.
-    fn close(&mut self, by: (usize, usize), page: &mut Page, ctx: &StepContext) -> Result<bool, OperatorError> {
+    fn close(
+        &mut self,
+        by: (usize, usize),
+        mut emitting: bool,
+        page: &mut Page,
+        ctx: &StepContext,
+    ) -> Result<bool, OperatorError> {
         let time = self.rows.stream_time;
-        let mut emitting = false;
         loop {
             let mut next: Option<(i64, usize, RowId)> = None;
             for side in (0..2).filter(|&side| self.outer[side]) {
@@ -256,21 +270,20 @@ impl StreamStreamJoin {
         }
     }
 
-    /// Emits the partners of a row from that position on.
+    /// Emits the partners of a row but the first `met`; gives how many it has met now, and whether that is all of them.
     fn matches(
         &mut self,
         (port, i): (usize, usize),
         (slot, time): (u32, i64),
-        from: usize,
+        met: usize,
         page: &mut Page,
-    ) -> Result<Met, OperatorError> {
+    ) -> Result<(usize, bool), OperatorError> {
         let (other, (before, after)) = (1 - port, self.reach[port]);
         let earliest = time.saturating_sub(before).max(0).max(self.rows.bound(other));
         let partners = self.rows.index.timeline(slot, other).between(earliest, time.saturating_add(after));
-        let any = !partners.is_empty();
-        for position in partners.start.max(from)..partners.end {
+        for position in partners.start + met..partners.end {
             if page.is_full() {
-                return Ok(Met { any, next: Some(position) });
+                return Ok((position - partners.start, false));
             }
             let partner = self.rows.index.timeline(slot, other).at(position);
             if self.holds && self.outer[other] {
@@ -278,7 +291,7 @@ impl StreamStreamJoin {
             }
             page.push_pair((port, i), partner.row, time.max(partner.time), &mut self.rows)?;
         }
-        Ok(Met { any, next: None })
+        Ok((partners.len(), true))
     }
 
     /// What remains to be done for a row that met its partners: it is held or emitted alone if there were none, and kept.
@@ -318,13 +331,6 @@ impl StreamStreamJoin {
     }
 }
 
-/// How a row met its partners.
-struct Met {
-    any: bool,
-    /// where to go on, if the page is full
-    next: Option<usize>,
-}
-
 impl Pending {
     /// The port that has the next row: the lower `seq`; port 0 on a tie.
     fn next(&self) -> Option<usize> {
@@ -338,6 +344,28 @@ impl Pending {
     }
 }
 
+impl At {
+    /// As bytes, for a commit between pages.
+    fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Start => Vec::new(),
+            Self::Closing(begun) => vec![1, u8::from(begun)],
+            Self::Matching(met) => [&[2], (met as u64).to_le_bytes().as_slice()].concat(),
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, OperatorError> {
+        match bytes {
+            [] => Ok(Self::Start),
+            [1, begun @ 0..=1] => Ok(Self::Closing(*begun == 1)),
+            [2, met @ ..] if met.len() == 8 => {
+                Ok(Self::Matching(met.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte))))
+            }
+            _ => Err(OperatorError::internal(NAME, "the place within a row is of an unknown form")),
+        }
+    }
+}
+
 impl Operator for StreamStreamJoin {
     fn process(
         &mut self,
@@ -345,16 +373,28 @@ impl Operator for StreamStreamJoin {
         ctx: &mut StepContext,
         out: &mut Vec<ChangeBatch>,
     ) -> Result<Progress, OperatorError> {
-        self.rows.begin()?;
-        let mut step = step.into_iter();
-        let left = self.open(LEFT, step.next().flatten())?;
-        let right = self.open(1, step.next().flatten())?;
-        self.pending = Some(Pending { inputs: [left, right], at: At::Start });
+        self.begin(step, At::Start)?;
         self.page(ctx, out)
     }
 
     fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.page(ctx, out)
+    }
+
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        let rest = |input: &Option<Input>| {
+            let input = input.as_ref().filter(|input| input.next < input.batch.len())?;
+            Some(slice(&input.batch, input.next, input.batch.len() - input.next))
+        };
+        let rest = |pending: &Pending| Rest {
+            rows: pending.inputs.iter().map(rest).collect(),
+            within: pending.at.encode(),
+        };
+        Ok(self.pending.as_ref().map(rest))
+    }
+
+    fn reopen(&mut self, rest: Rest, _: &mut StepContext) -> Result<(), OperatorError> {
+        self.begin(rest.rows, At::decode(&rest.within)?)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

@@ -156,7 +156,8 @@ impl Page {
         let offset = self.by.iter().map(|&(port, i)| meta(port).offset[i]).collect();
         let headers = gather_headers(metas, &Picks::new(self.by)).map_err(&failed)?;
         let rowtime = ScalarBuffer::from(self.rowtime);
-        Ok(ChangeBatch { columns, present: None, old: None, meta: RowMeta { rowtime, seq, offset, window, headers } })
+        let meta = RowMeta { rowtime, seq, offset, window, headers, keyed: None };
+        Ok(ChangeBatch { columns, present: None, old: None, meta })
     }
 
     /// The columns of one side, with its window bounds.
