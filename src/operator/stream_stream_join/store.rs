@@ -13,7 +13,7 @@ use crate::state::encoding::{RESERVED_PREFIX, ROW_VERSION, RowCodec};
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::chunk::{DIRTY, IN_FLIGHT, TAKEN, UNWRITTEN, encode_held};
-use super::rows::{ENTRY_BYTES, HELD, JoinRows, NUMBERS, entry_key, split_key};
+use super::rows::{ENTRY_BYTES, HELD, JoinRows, NO_TIME, NUMBERS, entry_key, split_key};
 
 impl JoinRows {
     /// Ends a restore, if there was one.
@@ -183,7 +183,8 @@ impl Store for JoinRows {
     }
 
     fn attach(&mut self, behind: Arc<dyn KeyedSnapshot>) {
-        let first = self.behind.replace(behind.clone()).is_none();
+        let is_new = self.numbers() == [NO_TIME; 4];
+        let first = self.behind.replace(behind.clone()).is_none() && is_new;
         for (side, id) in std::mem::take(&mut self.in_flight_chunks) {
             if let Some(chunk) = self.sides[side].chunk(id) {
                 chunk.flags &= !IN_FLIGHT;
