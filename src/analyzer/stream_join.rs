@@ -23,7 +23,9 @@ const DEFAULT_GRACE_MS: i64 = 24 * 60 * 60 * 1000;
 /// Times beyond 64 bits.
 pub(super) fn within(clause: &ast::Within) -> Result<JoinWithin, Diagnostic> {
     let ms = |interval: &Interval| {
-        interval.millis().ok_or_else(|| Diagnostic::user("the time is longer than 64 bits of milliseconds").at(interval.span()))
+        interval
+            .millis()
+            .ok_or_else(|| Diagnostic::user("the time is longer than 64 bits of milliseconds").at(interval.span()))
     };
     Ok(JoinWithin {
         before_ms: ms(&clause.before)?,

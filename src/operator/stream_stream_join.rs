@@ -386,10 +386,8 @@ impl Operator for StreamStreamJoin {
             let input = input.as_ref().filter(|input| input.next < input.batch.len())?;
             Some(slice(&input.batch, input.next, input.batch.len() - input.next))
         };
-        let rest = |pending: &Pending| Rest {
-            rows: pending.inputs.iter().map(rest).collect(),
-            within: pending.at.encode(),
-        };
+        let rest =
+            |pending: &Pending| Rest { rows: pending.inputs.iter().map(rest).collect(), within: pending.at.encode() };
         Ok(self.pending.as_ref().map(rest))
     }
 

@@ -12,8 +12,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StreamNode, StreamOp, arrow_schema_of};
 use super::topology::{
-    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, MaterializationSpec, NodeSpec, OperatorSpec,
-    Port, SourceInput, StreamJoinSpec, SubTopology, TableCall, Topology,
+    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, MaterializationSpec, NodeSpec,
+    OperatorSpec, Port, SourceInput, StreamJoinSpec, SubTopology, TableCall, Topology,
 };
 use crate::format::{self, Format, FormatSpec, Side, Wrapping};
 use crate::types::{Column, ColumnName, SqlType};
@@ -167,16 +167,8 @@ impl Builder<'_> {
     }
 
     fn rekey(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
-        let StreamOp::Rekey {
-            keys,
-            key_format,
-            role,
-            partitions,
-            drop_null_keys,
-            drop_absent,
-            regroup,
-            through_topic,
-        } = &node.op
+        let StreamOp::Rekey { keys, key_format, role, partitions, drop_null_keys, drop_absent, regroup, through_topic } =
+            &node.op
         else {
             return Err("a rekey".into());
         };

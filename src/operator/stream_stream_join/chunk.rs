@@ -46,7 +46,7 @@ impl Piece {
 /// Bytes of these columns, without what their buffers hold beside.
 fn bytes_of(columns: &[ArrayRef]) -> usize {
     let bytes = |c: &ArrayRef| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size());
-    columns.iter().map(bytes).sum::<usize>() + columns.len() * size_of::<ArrayRef>() * 8
+    columns.iter().map(bytes).sum::<usize>() + size_of_val(columns) * 8
 }
 
 /// Has rows, or held bits, that are in no changelog block.
@@ -236,13 +236,12 @@ impl ChunkCodec {
         }
         let (length, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
         let (message, body) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(short)?;
-        let message = root_as_message(message).map_err(|e| damaged(e))?;
+        let message = root_as_message(message).map_err(damaged)?;
         let header = message.header_as_record_batch().ok_or_else(|| damaged("stored rows are no record batch"))?;
         let body = Buffer::from(body);
         let schema = self.schema.clone();
-        let record =
-            reader::read_record_batch(&body, header, schema, &Default::default(), None, &MetadataVersion::V5)
-                .map_err(damaged)?;
+        let record = reader::read_record_batch(&body, header, schema, &Default::default(), None, &MetadataVersion::V5)
+            .map_err(damaged)?;
         Ok(record.columns().to_vec())
     }
 }

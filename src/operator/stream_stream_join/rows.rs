@@ -16,9 +16,7 @@ use crate::state::encoding::KeyCodec;
 use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::WindowBounds;
 
-use super::chunk::{
-    CHUNK_ROWS, Chunk, ChunkCodec, DIRTY, PINNED, TAKEN, UNWRITTEN, USED, concat_columns, damaged,
-};
+use super::chunk::{CHUNK_ROWS, Chunk, ChunkCodec, DIRTY, PINNED, TAKEN, UNWRITTEN, USED, concat_columns, damaged};
 use super::index::{Entry, Index, RowId};
 
 /// Stream time before the first row.

@@ -171,7 +171,8 @@ fn with_grace_a_row_is_held_until_its_window_closes() {
 
 #[test]
 fn emissions_are_throttled_by_wall_clock_only_where_it_is_asked_for() {
-    let rows = [row(0, 10, "a", Some(1)), row(0, 100, "b", Some(2)), row(0, 200, "c", Some(3)), row(0, 300, "d", Some(4))];
+    let rows =
+        [row(0, 10, "a", Some(1)), row(0, 100, "b", Some(2)), row(0, 200, "c", Some(3)), row(0, 300, "d", Some(4))];
     let given = |interval: i64| {
         let mut ctx = StepContext { outer_emit_interval_ms: interval, wall_ms: 5, ..StepContext::new() };
         drive(&make(JoinKind::Left, within(1, 1, Some(0))), &rows, &mut Chance(1), Disturb::Crash, &mut ctx).len()
