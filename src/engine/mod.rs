@@ -70,6 +70,8 @@ pub struct EngineConfig {
 pub struct TestMode {
     /// merge inputs in the order of arrival, where the log knows it
     pub by_arrival: bool,
+    /// least wall-clock time between emissions of held rows of outer joins, in ms, which the reference has
+    pub outer_emit_interval_ms: i64,
     /// sizes of successive reads in records
     pub read_sizes: Option<Arc<[usize]>>,
     /// rows of a page, if other than the product's
@@ -331,6 +333,7 @@ impl Engine {
         let mut settings = settings::query(&config);
         if let Some(test) = &self.inner.test {
             settings.by_arrival = test.by_arrival;
+            settings.outer_emit_interval_ms = test.outer_emit_interval_ms;
             settings.read_sizes = test.read_sizes.clone();
             settings.page_rows = test.page_rows.unwrap_or(settings.page_rows);
         }
