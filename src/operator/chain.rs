@@ -14,6 +14,7 @@ use super::flat_map::{FlatMap, TableFunction};
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
 use super::stateless::{Filter, Project, Regroup};
+use super::stream_stream_join::StreamStreamJoin;
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;
@@ -52,6 +53,7 @@ pub fn build(
         OperatorSpec::Upsert { store, emit_old } => {
             Box::new(UpsertOperator::new(store, *emit_old, input, node.key_count)?)
         }
+        OperatorSpec::StreamStreamJoin(spec) => Box::new(StreamStreamJoin::new(spec)?),
         OperatorSpec::StreamTableJoin(spec) => Box::new(StreamTableJoin::new(spec)?),
         OperatorSpec::TableTableJoin(spec) => Box::new(TableTableJoin::new(spec)?),
         OperatorSpec::Repartition { .. } => return Err(defect("a repartition is not an operator")),

@@ -81,6 +81,8 @@ pub struct QuerySettings {
     pub read_sizes: Option<Arc<[usize]>>,
     /// for tests: rows are merged by arrival, where the log knows it, not by row time
     pub by_arrival: bool,
+    /// for tests: as [`crate::operator::StepContext::outer_emit_interval_ms`]
+    pub outer_emit_interval_ms: i64,
     /// true: it waits for `Runtime::resume` before it reads anything
     pub paused: bool,
     /// push query: positions are not committed, everything of it is forgotten at its stop
@@ -108,6 +110,7 @@ impl Default for QuerySettings {
             read_limit: ReadLimit::default(),
             read_sizes: None,
             by_arrival: false,
+            outer_emit_interval_ms: 0,
             paused: false,
             transient: false,
             stop_at: None,
