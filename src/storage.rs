@@ -67,6 +67,13 @@ impl Default for StorageOptions {
     }
 }
 
+impl StorageOptions {
+    /// Memory of caches and memtables, about: a memtable that is full waits for the disk beside the one that fills.
+    pub fn memory_bytes(&self) -> u64 {
+        self.cache_bytes + 2 * (self.records_memtable_bytes + 2 * self.state_memtable_bytes)
+    }
+}
+
 /// What the storage can say no with; [`crate::topic::TopicError`] says the same to users.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -384,12 +384,18 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
         |name: &str, default: usize| config.bytes(name).map_or(default, |b| usize::try_from(b).unwrap_or(usize::MAX));
     RuntimeConfig {
         workers: workers.or(config.limit("worker.threads")).unwrap_or(0),
-        memory_bytes: bytes("state.memory.bytes", default.memory_bytes),
+        memory_bytes: state_bytes(bytes("state.memory.bytes", default.memory_bytes)),
         commit_max_bytes: bytes("commit.max.bytes", default.commit_max_bytes),
         changelog_max_bytes: bytes("state.changelog.max.bytes", default.changelog_max_bytes),
         processing_log,
         ..default
     }
+}
+
+/// What is left of the memory for state beside the storage's caches; at least a quarter.
+fn state_bytes(all: usize) -> usize {
+    let caches = usize::try_from(LogOptions::default().storage.memory_bytes()).unwrap_or(usize::MAX);
+    all.saturating_sub(caches).max(all / 4)
 }
 
 /// Topics of the log; remembers what was looked at.

@@ -59,6 +59,8 @@ impl Default for RuntimeConfig {
 pub struct QuerySettings {
     /// false: every change of a table is its own output (`cache.max.bytes.buffering = 0`)
     pub coalesce: bool,
+    /// bytes that its stores may hold in memory, of all that the process may (`query.state.memory.bytes`)
+    pub memory_bytes: usize,
     /// time between commits under load in ms, if other than the runtime's
     pub commit_interval_ms: Option<i64>,
     /// how long a task waits for an input that is at its end while others have rows, in ms (`max.task.idle.ms`)
@@ -97,6 +99,7 @@ impl Default for QuerySettings {
     fn default() -> Self {
         Self {
             coalesce: true,
+            memory_bytes: usize::MAX,
             commit_interval_ms: None,
             max_task_idle_ms: 0,
             backoff_initial_ms: 15_000,

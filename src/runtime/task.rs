@@ -326,7 +326,7 @@ impl Task {
     }
 
     fn write_due_ms(&self) -> Option<i64> {
-        self.checkpoint.write_due_ms(&self.shared)
+        self.checkpoint.write_due_ms()
     }
 
     fn pending_bytes(&mut self) -> usize {
