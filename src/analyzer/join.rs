@@ -59,6 +59,16 @@ pub fn join(
     joined(left, right, &criteria, kind, op, index)
 }
 
+/// What is accepted but had better be written otherwise.
+pub(super) fn warnings(joins: &[ast::Join]) -> Vec<String> {
+    if joins.iter().all(|join| join.within.as_ref().is_none_or(|within| within.grace.is_some())) {
+        return Vec::new();
+    }
+    let text = "A stream-stream join without GRACE PERIOD is deprecated: an outer side's row is given without partner at once, and again \
+                when one comes. Add GRACE PERIOD to hold it until its window closes.";
+    vec![text.to_owned()]
+}
+
 fn kind_of(kind: ast::JoinKind) -> JoinKind {
     match kind {
         ast::JoinKind::Inner => JoinKind::Inner,

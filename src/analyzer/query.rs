@@ -509,6 +509,6 @@ fn finish(
         origin,
         keyless,
         limit: query.limit.map(|l| l.count),
-        warnings: vec![],
+        warnings: query.as_select().map_or_else(Vec::new, |select| join::warnings(&select.joins)),
     })
 }
