@@ -5,10 +5,13 @@
 //! atomic [`Commit`]. The subtle thing: readers see committed records only, and a [`Position`] may point inside a batch.
 
 mod batch;
+pub mod changelog_block;
 mod compaction;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 pub mod partitioner;
 mod watch;
@@ -319,6 +322,15 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be written.
     fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
 
+    /// Makes ready for the changelog of a store of so many partitions. A log that makes changelogs as they come needs no call.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    fn prepare_store(&self, owner: &Owner, store: &str, partitions: i32) -> Result<(), TopicError> {
+        let _ = (owner, store, partitions);
+        Ok(())
+    }
+
     /// Changelog blocks of a store from number `from` on, in order, at most about `max_bytes` of them (at least one if there is one).
     ///
     /// # Errors
@@ -476,6 +488,9 @@ pub enum TopicError {
     /// a write failed; nothing more is written until the storage is reopened
     #[error("the storage stopped after a failed write: {0}")]
     Poisoned(String),
+    /// a commit failed and nothing of it is there; the next one may go well
+    #[error("the commit was given up: {0}")]
+    Aborted(String),
     /// too little space
     #[error("{free} bytes are free in {dir}, less than storage.min.free.bytes = {limit}; free some space")]
     DiskFull {
@@ -506,7 +521,7 @@ impl TopicError {
             Self::TooLarge { .. } => ErrorClass::Record,
             Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
             Self::Corrupt(_) => ErrorClass::Query,
-            Self::Poisoned(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
+            Self::Poisoned(_) | Self::Aborted(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
         }
     }
 }
