@@ -58,7 +58,8 @@ impl Admin {
         format!("{}{name}", self.namespace)
     }
 
-    fn inner<'a>(&self, name: &'a str) -> Option<&'a str> {
+    /// Our name of a topic or group of this namespace.
+    pub fn inner<'a>(&self, name: &'a str) -> Option<&'a str> {
         name.strip_prefix(self.namespace.as_str())
     }
 

@@ -8,9 +8,11 @@ mod admin;
 mod changelog;
 mod columns;
 mod failure;
+mod feed;
 mod native;
 mod options;
 mod scan;
+mod session;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -31,7 +33,7 @@ use crate::topic::embedded::{EmbeddedLog, LogOptions};
 use crate::topic::watch::Watchers;
 use crate::topic::{
     Append, Bounds, Cleanup, Commit, Fetched, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit, Receipt,
-    StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
+    Session, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
 };
 use crate::types::TopicName;
 
@@ -40,6 +42,7 @@ use failure::Failure;
 use native::Consumer;
 pub use options::KafkaOptions;
 use scan::Scanners;
+use session::KafkaSession;
 use writer::Writer;
 
 /// How long a restore waits for transactions of others to be decided.
@@ -212,6 +215,14 @@ impl Log for KafkaLog {
         self.wait_visible(&commits[0].outputs, &receipt)?;
         self.shared.watchers.wake(&grown);
         Ok(receipt)
+    }
+
+    fn session(&self, owner: &Owner) -> Result<Option<Arc<dyn Session>>, TopicError> {
+        Ok(Some(Arc::new(KafkaSession::open(&self.shared, owner)?)))
+    }
+
+    fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
+        self.shared.admin.undecided_end(at)
     }
 
     fn positions(&self, owner: &Owner) -> Result<BTreeMap<TopicPartition, Position>, TopicError> {
