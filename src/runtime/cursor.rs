@@ -131,6 +131,7 @@ const OLD_PRESENT: &str = "old_present";
 const WINDOW_START: &str = "window_start";
 const WINDOW_END: &str = "window_end";
 const HEADERS: &str = "headers";
+const KEYED: &str = "keyed";
 
 fn batch_bytes(batch: &ChangeBatch) -> Result<Vec<u8>, TopicError> {
     let longs = |b: &ScalarBuffer<i64>| Arc::new(Int64Array::new(b.clone(), None)) as ArrayRef;
@@ -149,6 +150,9 @@ fn batch_bytes(batch: &ChangeBatch) -> Result<Vec<u8>, TopicError> {
     }
     if let Some(headers) = &batch.meta.headers {
         add(HEADERS, headers.clone());
+    }
+    if let Some(keyed) = &batch.meta.keyed {
+        add(KEYED, bits(keyed));
     }
     batch.columns.iter().for_each(|column| add("", column.clone()));
     if let Some(old) = &batch.old {
@@ -188,6 +192,7 @@ fn batch_of(bytes: &[u8]) -> Result<ChangeBatch, TopicError> {
             offset: needed(OFFSET)?,
             window: start.zip(end).map(|(start, end)| WindowBounds { start, end }),
             headers: part(HEADERS).cloned(),
+            keyed: bits(KEYED),
         },
     })
 }
@@ -225,6 +230,7 @@ mod tests {
                 offset: vec![5, 5, 6].into(),
                 window: old.then(|| WindowBounds { start: vec![1, 2, 3].into(), end: vec![4, 5, 6].into() }),
                 headers: None,
+                keyed: old.then(|| [false, true, true].iter().copied().collect()),
             },
         }
     }

@@ -33,4 +33,3 @@ CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSO
 CREATE STREAM o AS SELECT * FROM s PARTITION BY ROWPARTITION;
 INSERT INTO s VALUES (7, 5);
 ASSERT VALUES o (v, id) VALUES (5, 7);
-ASSERT STREAM o (ROWPARTITION INT KEY, v INT, id INT) WITH (kafka_topic = 'O', value_format = 'JSON');
