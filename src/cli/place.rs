@@ -140,7 +140,10 @@ impl Place {
         if let Some(brokers) = brokers(&properties).map(str::to_owned) {
             let (dir, temporary) = self.data_dir(Unnamed::Temporary)?;
             let engine = Self::engine_with(&dir, properties, records)?;
-            return Ok(Opened { client: Box::new(EmbeddedClient::new(engine, format!("Kafka at {brokers}"))), temporary });
+            return Ok(Opened {
+                client: Box::new(EmbeddedClient::new(engine, format!("Kafka at {brokers}"))),
+                temporary,
+            });
         }
         let (dir, temporary) = self.data_dir(unnamed)?;
         let engine = Self::engine(&dir, properties)?;
@@ -150,7 +153,8 @@ impl Place {
 
 /// The brokers that properties name.
 pub(super) fn brokers(properties: &BTreeMap<String, String>) -> Option<&str> {
-    let named = properties.iter().find(|(name, _)| config::canonical(name).is_ok_and(|n| n == config::BOOTSTRAP_SERVERS));
+    let named =
+        properties.iter().find(|(name, _)| config::canonical(name).is_ok_and(|n| n == config::BOOTSTRAP_SERVERS));
     named.map(|(_, brokers)| brokers.as_str()).filter(|brokers| !brokers.is_empty())
 }
 

@@ -407,7 +407,9 @@ fn open_kafka(
     clock: &Arc<dyn Clock>,
 ) -> Result<Arc<dyn Log>, Diagnostic> {
     let Some(state_dir) = config.data_dir.clone() else {
-        return Err(Diagnostic::user("An engine on Kafka needs a folder for its copy of state").help("name a data directory"));
+        return Err(
+            Diagnostic::user("An engine on Kafka needs a folder for its copy of state").help("name a data directory")
+        );
     };
     let options = KafkaOptions {
         bootstrap_servers: brokers.to_owned(),

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use parking_lot::Mutex;
-use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
@@ -47,9 +49,10 @@ impl Admin {
         let kind = rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER;
         let reader = Client::new(&config, native, kind, Logged).map_err(cannot)?;
         let admin = Self { client, reader, namespace: options.namespace.clone(), known: Mutex::default() };
-        admin.reader.fetch_metadata(None, ANSWER).map_err(|e| {
-            Failure::from(e).of(&format!("Kafka at {} cannot be reached", options.bootstrap_servers))
-        })?;
+        admin
+            .reader
+            .fetch_metadata(None, ANSWER)
+            .map_err(|e| Failure::from(e).of(&format!("Kafka at {} cannot be reached", options.bootstrap_servers)))?;
         Ok(admin)
     }
 
@@ -66,7 +69,8 @@ impl Admin {
     /// Partitions of all topics.
     fn partitions_of_all(&self) -> Result<BTreeMap<TopicName, (i32, i16)>, TopicError> {
         // All of them: asking for one that is not there may make it.
-        let metadata = self.reader.fetch_metadata(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for topics"))?;
+        let metadata =
+            self.reader.fetch_metadata(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for topics"))?;
         let topics = metadata.topics().iter().filter(|t| t.error().is_none()).filter_map(|topic| {
             let name = TopicName::new(self.inner(topic.name())?);
             let ready = topic.partitions().iter().all(|p| p.leader() >= 0);
@@ -170,7 +174,8 @@ impl Admin {
         let answer = block_on(self.client.describe_configs(&resources, &admin_options()));
         let answer = answer.map_err(|e| Failure::from(e).of("ask Kafka for its topics' settings"))?;
         // One that cannot be described is being deleted, or not for our eyes.
-        let configs: HashMap<String, Cleanup> = answer.into_iter().flatten().filter_map(|c| named_cleanup(&c)).collect();
+        let configs: HashMap<String, Cleanup> =
+            answer.into_iter().flatten().filter_map(|c| named_cleanup(&c)).collect();
         let specs = found.into_iter().map(|(name, (partitions, replicas))| {
             let cleanup = configs.get(&self.outer(name.as_str())).copied().unwrap_or_default();
             TopicSpec { name, partitions, replicas, cleanup }
@@ -238,7 +243,9 @@ impl Admin {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (at, position) in positions {
             let mut element = list.add_partition(&self.outer(at.topic.as_str()), at.partition);
-            element.set_offset(KafkaOffset::Offset(position.offset)).map_err(|e| Failure::from(e).of("note an offset"))?;
+            element
+                .set_offset(KafkaOffset::Offset(position.offset))
+                .map_err(|e| Failure::from(e).of("note an offset"))?;
             if position.consumed > 0 {
                 element.set_metadata(format!("{CONSUMED}{}", position.consumed));
             }
@@ -248,7 +255,8 @@ impl Admin {
 
     /// Groups of this namespace.
     pub fn groups(&self) -> Result<Vec<String>, TopicError> {
-        let list = self.reader.fetch_group_list(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for groups"))?;
+        let list =
+            self.reader.fetch_group_list(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for groups"))?;
         Ok(list.groups().iter().filter_map(|g| self.inner(g.name())).map(str::to_owned).collect())
     }
 
@@ -320,7 +328,8 @@ fn named_cleanup(config: &ConfigResource) -> Option<(String, Cleanup)> {
 fn cleanup_of(config: &ConfigResource) -> Cleanup {
     let text = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
     let policy = text("cleanup.policy").unwrap_or("delete");
-    let limit = |name: &str| text(name).and_then(|v| v.parse().ok()).filter(|n: &i64| *n >= 0 && policy.contains("delete"));
+    let limit =
+        |name: &str| text(name).and_then(|v| v.parse().ok()).filter(|n: &i64| *n >= 0 && policy.contains("delete"));
     Cleanup {
         compact: policy.contains("compact"),
         retention_ms: limit("retention.ms"),

@@ -60,10 +60,8 @@ impl Failure {
 
 impl From<RDKafkaErrorCode> for Failure {
     fn from(code: RDKafkaErrorCode) -> Self {
-        let fatal = matches!(
-            code,
-            RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch
-        );
+        let fatal =
+            matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch);
         Self { code: Some(code), reason: code.to_string(), retriable: false, fatal }
     }
 }

@@ -32,8 +32,8 @@ use crate::clock::Clock;
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
 use crate::topic::watch::Watchers;
 use crate::topic::{
-    Append, Bounds, Cleanup, Commit, Fetched, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit, Receipt,
-    Session, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
+    Append, Bounds, Cleanup, Commit, Fetched, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit,
+    Receipt, Session, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
 };
 use crate::types::TopicName;
 
@@ -64,6 +64,8 @@ struct Shared {
     watchers: Arc<Watchers>,
     /// changelogs that are known to be there
     changelogs: Mutex<HashSet<TopicName>>,
+    /// stores whose local copy was compared with the changelog
+    trusted: Mutex<HashSet<StoreId>>,
     /// consumers that commit without transactions, by group
     plain: Mutex<HashMap<Owner, Box<Consumer>>>,
 }
@@ -132,6 +134,7 @@ impl KafkaLog {
             node,
             watchers: Arc::default(),
             changelogs: Mutex::default(),
+            trusted: Mutex::default(),
             plain: Mutex::default(),
         });
         let name = shared.admin.outer(&format!("{}riverrun-{}", shared.options.service_id, shared.node));
@@ -237,6 +240,7 @@ impl Log for KafkaLog {
 
     fn forget(&self, owner: &Owner) -> Result<(), TopicError> {
         self.shared.plain.lock().remove(owner);
+        self.shared.trusted.lock().retain(|store| store.owner != *owner);
         self.shared.admin.delete_group(owner)?;
         for topic in self.shared.admin.names()?.into_iter().filter(|topic| changelog::belongs(topic, &owner.0)) {
             self.shared.changelogs.lock().remove(&topic);
@@ -279,22 +283,24 @@ impl Log for KafkaLog {
     }
 
     fn write_behind(&self, store: &StoreId, entries: KeyedWrites, next_block: u64) -> Result<(), TopicError> {
+        // What this process writes follows what it committed.
         self.shared.local.write_behind(&local_store(store), entries, next_block)
     }
 
     fn keyed_store(&self, store: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError> {
         let local = local_store(store);
         let (snapshot, held) = self.shared.local.keyed_store(&local)?;
-        if held == 0 {
+        if held == 0 || self.shared.trusted.lock().contains(store) {
             return Ok((snapshot, held));
         }
         let at = TopicPartition::new(changelog::topic_of(store), store.partition);
-        let reached = match self.bounds(&at) {
-            Ok(bounds) => bounds.end,
+        let reached = match self.shared.admin.check(&at).and_then(|()| self.undecided_end(&at)) {
+            Ok(end) => end,
             Err(TopicError::UnknownTopic(_) | TopicError::UnknownPartition { .. }) => 0,
             Err(error) => return Err(error),
         };
         if reached >= Offset::try_from(held).unwrap_or(Offset::MAX) {
+            self.shared.trusted.lock().insert(store.clone());
             return Ok((snapshot, held));
         }
         tracing::warn!(store = %at.topic, "the local copy of a store is ahead of its changelog and is thrown away");
@@ -351,5 +357,10 @@ impl ClientContext for Logged {
 /// A line of librdkafka's log; `level` as syslog has it.
 fn log_line(level: i32, facility: &str, text: &str) {
     const ERROR: i32 = 3;
-    if level <= ERROR { tracing::warn!("kafka: {facility}: {text}") } else { tracing::debug!("kafka: {facility}: {text}") }
+    // Lines of the facility "ERROR" tell what the call that it concerns answers as well.
+    if level <= ERROR && facility != "ERROR" {
+        tracing::warn!("kafka: {facility}: {text}")
+    } else {
+        tracing::debug!("kafka: {facility}: {text}")
+    }
 }

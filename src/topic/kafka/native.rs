@@ -160,8 +160,7 @@ impl Consumer {
         let Some(queue) = NonNull::new(queue) else {
             return Err(Failure::said("a client of Kafka has no queue".to_owned()));
         };
-        let consumer =
-            Box::new(Self { rk, queue, batch: Mutex::new(vec![ptr::null_mut(); BATCH]), opaque });
+        let consumer = Box::new(Self { rk, queue, batch: Mutex::new(vec![ptr::null_mut(); BATCH]), opaque });
         // SAFETY: the opaque box lives as long as the consumer, which does not move out of its box.
         *unsafe { opaque.as_ref() }.consumer.lock() = Some(NonNull::from(consumer.as_ref()));
         Ok(consumer)
@@ -171,16 +170,6 @@ impl Consumer {
     pub fn assign(&self, partitions: &TopicPartitionList) -> Result<(), Failure> {
         // SAFETY: both are alive; librdkafka copies the list.
         check(unsafe { rd::rd_kafka_assign(self.rk.as_ptr(), partitions.ptr()) })
-    }
-
-    /// Joins the group for these topics.
-    pub fn subscribe(&self, topics: &[String]) -> Result<(), Failure> {
-        let mut list = TopicPartitionList::new();
-        for topic in topics {
-            list.add_topic_unassigned(topic);
-        }
-        // SAFETY: both are alive; librdkafka copies the list.
-        check(unsafe { rd::rd_kafka_subscribe(self.rk.as_ptr(), list.ptr()) })
     }
 
     /// Stops or starts fetching of partitions.

@@ -10,11 +10,11 @@ use arrow::array::{ArrayRef, AsArray};
 use parking_lot::Mutex;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
+use super::KafkaOptions;
 use super::admin::{ANSWER, Admin};
 use super::columns::Columns;
 use super::failure::Failure;
 use super::native::{Consumer, Event};
-use super::KafkaOptions;
 use crate::topic::{Fetched, Offset, RawBatch, ReadLimit, TopicError, TopicPartition};
 
 /// Readers that are kept.
@@ -67,7 +67,11 @@ impl Scanners {
     /// Forgets all places, since a topic may have been deleted.
     pub fn forget(&self) {
         self.0.lock().iter_mut().for_each(|scanner| {
-            scanner.at = None;
+            if scanner.at.take().is_some()
+                && let Err(failure) = scanner.consumer.assign(&TopicPartitionList::new())
+            {
+                tracing::debug!("a reader keeps its place: {}", failure.reason);
+            }
             scanner.rest.clear();
         });
     }
@@ -102,7 +106,7 @@ impl Scanner {
         if self.at.as_ref() != Some(at) || self.next != from {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(&admin.outer(at.topic.as_str()), at.partition, KafkaOffset::Offset(from))
-                .and_then(|()| Ok(self.consumer.assign(&list)))
+                .map(|()| self.consumer.assign(&list))
                 .map_err(|e| Failure::from(e).of("read from Kafka"))?
                 .map_err(|f| f.of_topic("read", &at.topic))?;
             self.at = Some(at.clone());

@@ -13,9 +13,7 @@ use super::feed::Feeder;
 use super::native::GroupMetadata;
 use super::writer::Writer;
 use super::{Shared, grown};
-use crate::topic::{
-    Commit, CommitDone, Fetched, Offset, Owner, Pace, ReadLimit, Session, TopicError, TopicPartition,
-};
+use crate::topic::{Commit, CommitDone, Fetched, Offset, Owner, Pace, ReadLimit, Session, TopicError, TopicPartition};
 
 /// Time between commits under load, in ms.
 const INTERVAL_MS: i64 = 100;
@@ -67,13 +65,7 @@ impl KafkaSession {
 }
 
 impl Session for KafkaSession {
-    fn read(
-        &self,
-        owner: &Owner,
-        at: &TopicPartition,
-        from: Offset,
-        limit: ReadLimit,
-    ) -> Result<Fetched, TopicError> {
+    fn read(&self, owner: &Owner, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError> {
         self.feeder(owner)?.read(at, from, limit)
     }
 

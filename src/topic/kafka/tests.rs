@@ -74,7 +74,8 @@ fn records_come_back_with_their_times() {
     let second = f.log.commit(outputs(vec![append("t", 0, &[(None, Some("w"), 0)])])).unwrap().base_offsets;
     let all = read_all(&*f.log, &at("t"));
     let text = |t: &str| Some(t.to_owned());
-    let want = [(text("k"), text("v"), 5), (None, text(""), 1000), (text(""), None, 0), (None, None, 7), (None, text("w"), 0)];
+    let want =
+        [(text("k"), text("v"), 5), (None, text(""), 1000), (text(""), None, 0), (None, None, 7), (None, text("w"), 0)];
     assert_eq!(all.iter().map(|r| (r.1.clone(), r.2.clone(), r.3)).collect::<Vec<_>>(), want);
     assert_eq!(second, [all[4].0]);
     for from in 0..=all[4].0 {
@@ -133,7 +134,8 @@ fn changelogs_replay_and_stores_follow() {
     let (id, other) = (store("o", "s"), store("o", "t"));
     f.log.prepare_store(&id.owner, &id.name, 2).unwrap();
     let commit = |id: &StoreId, entries| {
-        f.log.commit(Commit { blocks: vec![(id.clone(), block(entries))], ..Commit::default() }).unwrap().block_numbers[0]
+        f.log.commit(Commit { blocks: vec![(id.clone(), block(entries))], ..Commit::default() }).unwrap().block_numbers
+            [0]
     };
     let first = commit(&id, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
     let second = commit(&id, &[("a", Some("2")), ("b", None)]);
@@ -149,8 +151,8 @@ fn changelogs_replay_and_stores_follow() {
     let (held, from) = f.log.keyed_store(&id).unwrap();
     assert_eq!((held.get(b"a").unwrap(), from), (Some(Bytes::from("2")), second + 1));
     // A copy that knows more than the changelog is of another life.
-    f.log.write_behind(&id, writes, second + 1000).unwrap();
-    let (held, from) = f.log.keyed_store(&id).unwrap();
+    f.log.write_behind(&other, writes, second + 1000).unwrap();
+    let (held, from) = f.log.keyed_store(&other).unwrap();
     assert_eq!((held.get(b"a").unwrap(), from), (None, 0));
 
     f.log.forget(&id.owner).unwrap();
@@ -184,6 +186,9 @@ fn limits_of_reads_are_kept() {
     let count = |from, max_records, max_bytes| {
         f.log.read(&at("t"), from, ReadLimit { max_records, max_bytes }).unwrap().batch.len()
     };
-    assert_eq!([count(0, 3, 1000), count(3, 5, 1000), count(0, 0, 0), count(0, 100, 1), count(0, 100, 29)], [3, 5, 1, 1, 2]);
+    assert_eq!(
+        [count(0, 3, 1000), count(3, 5, 1000), count(0, 0, 0), count(0, 100, 1), count(0, 100, 29)],
+        [3, 5, 1, 1, 2]
+    );
     assert_eq!(count(0, usize::MAX, usize::MAX), 12);
 }

@@ -306,10 +306,7 @@ fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Failure> {
     }
 }
 
-fn send(
-    producer: &BaseProducer<Deliveries>,
-    record: BaseRecord<'_, [u8], [u8], usize>,
-) -> Result<(), Failure> {
+fn send(producer: &BaseProducer<Deliveries>, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), Failure> {
     let deadline = Instant::now() + STEP;
     let mut record = record;
     loop {
