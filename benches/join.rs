@@ -61,7 +61,9 @@ fn step(customers: &[u64], n: usize, delay: usize, move_ms: i64) -> Vec<Option<C
 fn join(kind: JoinKind) -> StreamStreamJoin {
     let within = JoinWithin { before_ms: 1000, after_ms: 1000, grace_ms: 10_000, holds_back: true };
     let (left, right) = (schema("O"), schema("P"));
-    let spec = StreamJoinSpec { kind, store: "Join-Window".into(), left, right, key_count: 1, windowed: false, within };
+    let store = "Join-Window".into();
+    let (windowed, sessions) = (false, false);
+    let spec = StreamJoinSpec { kind, store, left, right, key_count: 1, windowed, sessions, within };
     StreamStreamJoin::new(&spec).expect("the spec is one that analysis makes")
 }
 
