@@ -290,6 +290,8 @@ fn aggregated(
             physical: k.physical.clone(),
             ty: k.bound.ty.clone(),
             equivalents: vec![],
+            expressions: vec![],
+            of_join: false,
             label: k.ast.as_ref().map_or_else(String::new, sql_text),
             synthetic: false,
         })

@@ -248,6 +248,8 @@ fn rekeyed(
                 physical: c.physical.clone(),
                 ty: c.ty.clone(),
                 equivalents: vec![],
+                expressions: vec![],
+                of_join: false,
                 label: c.name.clone(),
                 synthetic: false,
             },
@@ -262,7 +264,15 @@ fn rekeyed(
                     role: RelRole::Synthetic,
                 });
                 computed.push((expr.clone(), physical.clone(), bound.ty.clone()));
-                KeyPart { physical, ty: bound.ty.clone(), equivalents: vec![], label: sql_text(expr), synthetic: false }
+                KeyPart {
+                    physical,
+                    ty: bound.ty.clone(),
+                    equivalents: vec![],
+                    expressions: vec![],
+                    of_join: false,
+                    label: sql_text(expr),
+                    synthetic: false,
+                }
             }
         };
         if keys.iter().any(|(_, k)| k.physical == part.physical) {
@@ -499,6 +509,6 @@ fn finish(
         origin,
         keyless,
         limit: query.limit.map(|l| l.count),
-        warnings: vec![],
+        warnings: query.as_select().map_or_else(Vec::new, |select| join::warnings(&select.joins)),
     })
 }

@@ -64,6 +64,10 @@ pub struct KeyPart {
     pub ty: SqlType,
     /// other columns that always equal it (joins); any of them may stand for the key in a SELECT
     pub equivalents: Vec<String>,
+    /// expressions over the plan that always equal it, and are no columns (joins)
+    pub expressions: Vec<DfExpr>,
+    /// a join made it
+    pub of_join: bool,
     /// how users would name it, for messages and default names
     pub label: String,
     /// true for a synthetic ROWKEY
@@ -171,6 +175,8 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
             physical: physical(c.name.as_str()),
             ty: c.ty.clone(),
             equivalents: vec![],
+            expressions: vec![],
+            of_join: false,
             label: c.name.as_str().to_owned(),
             synthetic: false,
         })

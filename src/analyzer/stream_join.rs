@@ -143,6 +143,8 @@ pub(super) fn moved(side: &Relation, to: Move<'_>) -> Result<Relation, Diagnosti
         physical: to.physical,
         ty: bound.ty.clone(),
         equivalents: vec![],
+        expressions: vec![],
+        of_join: false,
         label: super::sql_text(ast),
         synthetic: false,
     };

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StreamNode, StreamOp, arrow_schema_of};
 use super::topology::{
-    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, MaterializationSpec, NodeSpec,
+    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, KeyWindow, MaterializationSpec, NodeSpec,
     OperatorSpec, Port, SourceInput, StreamJoinSpec, SubTopology, TableCall, Topology,
 };
 use crate::format::{self, Format, FormatSpec, Side, Wrapping};
@@ -263,6 +263,7 @@ impl Builder<'_> {
             right: right_schema,
             key_count: node.shape.key_count,
             windowed: node.shape.window.is_some(),
+            sessions: node.shape.window == Some(KeyWindow::Session),
             within,
         };
         let op = OperatorSpec::StreamStreamJoin(spec);
