@@ -27,8 +27,12 @@ fn sessions() -> impl Strategy<Value = (Plan, WindowSpec)> {
     });
     let cuts = prop::collection::vec(1_usize..20, 1..6);
     let happenings = prop::collection::vec(0_u8..5, 1..10);
-    (rows, cuts, 1_usize..12, happenings, windows)
-        .prop_map(|(rows, cuts, page_rows, happenings, window)| (Plan { rows, cuts, page_rows, happenings }, window))
+    let between_pages = prop::collection::vec(0_u8..5, 1..6);
+    (rows, cuts, 1_usize..12, happenings, between_pages, windows).prop_map(
+        |(rows, cuts, page_rows, happenings, between_pages, window)| {
+            (Plan { rows, cuts, page_rows, happenings, between_pages }, window)
+        },
+    )
 }
 
 proptest! {
@@ -73,8 +77,13 @@ fn tight() -> WindowSpec {
 #[test]
 fn a_session_that_expired_within_the_batch_is_not_merged_with() {
     // at stream time 20 the session [10, 12] is gone; the row of 14 is not late, but begins anew
-    let plan =
-        Plan { rows: rows(&[(1, 10), (1, 12), (2, 20), (1, 14)]), cuts: vec![4], page_rows: 100, happenings: vec![0] };
+    let plan = Plan {
+        rows: rows(&[(1, 10), (1, 12), (2, 20), (1, 14)]),
+        cuts: vec![4],
+        page_rows: 100,
+        happenings: vec![0],
+        between_pages: vec![0],
+    };
     check(&plan, Some(tight()), false).expect("as the reference");
     let mut rig = Rig::new(spec(Some(tight()), false, false), 100, false);
     let out = read(&rig.step(batch(&plan.rows, 0)), true);
