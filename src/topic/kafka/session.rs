@@ -79,7 +79,8 @@ impl KafkaSession {
         let writer = Writer::new(shared.clone(), shared.options.exactly_once.then_some(name));
         let (main_owner, waiting) = (owner.clone(), queue.clone());
         let (shared, members) = (shared.clone(), membership.clone());
-        let committer = Committer { shared: shared.clone(), queue: waiting, owner: main_owner, main, membership: members, writer };
+        let committer =
+            Committer { shared: shared.clone(), queue: waiting, owner: main_owner, main, membership: members, writer };
         let thread = std::thread::Builder::new().name("kafka-commit".to_owned()).spawn(move || committer.run());
         let thread = thread.map_err(|e| TopicError::Io { what: "start a thread".into(), reason: e.to_string() })?;
         Ok(Self { shared, feeders, membership, queue, thread: Mutex::new(Some(thread)) })

@@ -188,7 +188,12 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 }
 
 /// Commits a position as of `tenure` and waits for the answer.
-fn commit_position(session: &dyn Session, tenure: u64, at: &TopicPartition, offset: Offset) -> Result<Receipt, TopicError> {
+fn commit_position(
+    session: &dyn Session,
+    tenure: u64,
+    at: &TopicPartition,
+    offset: Offset,
+) -> Result<Receipt, TopicError> {
     let (send, answer) = std::sync::mpsc::channel();
     let positions = vec![(Owner::new("q"), at.clone(), Position { offset, consumed: 0 })];
     let done = move |result| send.send(result).unwrap();
@@ -204,7 +209,9 @@ fn nodes_share_the_partitions_of_a_query() {
     let first = KafkaLog::open(options.clone(), clock.clone()).unwrap();
     let second = KafkaLog::open(KafkaOptions { state_dir: two.path().to_owned(), ..options }, clock).unwrap();
     make_topic(&*first, "t", 2, Cleanup::default());
-    first.commit(outputs(vec![append("t", 0, &[(None, Some("x"), 1)]), append("t", 1, &[(None, Some("y"), 1)])])).unwrap();
+    first
+        .commit(outputs(vec![append("t", 0, &[(None, Some("x"), 1)]), append("t", 1, &[(None, Some("y"), 1)])]))
+        .unwrap();
     let places = [at("t"), TopicPartition::new("t", 1)];
     let owner = Owner::new("q");
     let a = first.session(&owner, &["t".into()]).unwrap().unwrap();
@@ -227,7 +234,10 @@ fn nodes_share_the_partitions_of_a_query() {
     wait_until("the second node's share", || here(&a) == 1 && here(&b) == 1);
     // What was begun before the change may not be committed after it.
     assert!(matches!(commit_position(&*a, before, &places[0], 7), Err(TopicError::Aborted(_))));
-    assert_eq!(second.positions(&owner).unwrap(), BTreeMap::from([(places[0].clone(), Position { offset: 1, consumed: 0 })]));
+    assert_eq!(
+        second.positions(&owner).unwrap(),
+        BTreeMap::from([(places[0].clone(), Position { offset: 1, consumed: 0 })])
+    );
     a.close();
     wait_until("all partitions at the second node", || here(&b) == 2);
     let Tenure::Here(now) = b.tenure(&places) else { panic!("both are there") };
