@@ -28,6 +28,8 @@ use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, Topic
 
 /// How long a step of a transaction may take before it has failed.
 const STEP: Duration = Duration::from_secs(30);
+/// How long an abort is waited for before reports are taken.
+const ABORT_TRY: Duration = Duration::from_millis(500);
 /// After how many records delivery reports are looked at.
 const POLL_EVERY: usize = 2048;
 
@@ -148,13 +150,21 @@ impl Writer {
     }
 
     fn abort(&self) -> bool {
-        self.producer.as_ref().is_some_and(|producer| {
-            let aborted = producer.abort_transaction(STEP);
-            if let Err(error) = &aborted {
-                tracing::debug!("a transaction cannot be aborted: {error}");
+        let Some(producer) = &self.producer else { return false };
+        let deadline = Instant::now() + STEP;
+        loop {
+            match producer.abort_transaction(ABORT_TRY).map_err(Failure::from) {
+                Ok(()) => return true,
+                // It waits for reports of deliveries, which somebody must take.
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    producer.poll(Duration::from_millis(20));
+                }
+                Err(failure) => {
+                    tracing::debug!("a transaction cannot be aborted: {}", failure.reason);
+                    return false;
+                }
             }
-            aborted.is_ok()
-        })
+        }
     }
 
     /// The failure tells whether a transaction was open.
