@@ -19,6 +19,7 @@ mod expr_operator;
 mod expr_tests;
 pub mod join;
 pub mod properties;
+pub mod pull;
 pub mod query;
 pub mod relation;
 pub mod scope;

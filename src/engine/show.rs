@@ -10,7 +10,7 @@ use super::outcome::{
     Description, FunctionDescription, FunctionLine, FunctionParameter, FunctionVariation, OffsetLine, PropertyLine,
     QueryDescription, QueryLine, SourceDescription, SourceLine, TopicLine,
 };
-use super::{Engine, Session, effect, settings};
+use super::{Engine, Session, effect, pull, settings};
 use crate::analyzer::AnalysisContext;
 use crate::catalog::{Catalog, PersistentQuery, QueryKind, Source, SourceKind};
 use crate::config::{Editable, PROPERTIES, Scope};
@@ -19,7 +19,7 @@ use crate::plan::{Lowering, lower};
 use crate::runtime::QueryState;
 use crate::sql::ast::{AssertTopic, Describe, ExplainTarget, Ident, Show, Statement};
 use crate::topic::{Owner, TopicPartition};
-use crate::types::{LogicalSchema, TopicName};
+use crate::types::{Column, LogicalSchema, TopicName};
 
 /// Answers a statement that only looks.
 ///
@@ -260,6 +260,12 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
         Diagnostic::user("The provided statement does not run a ksql query")
             .help("EXPLAIN takes a query id, a SELECT, a CREATE … AS SELECT or an INSERT INTO … SELECT")
     };
+    if let Statement::Query(query) = statement.as_ref()
+        && query.emit.is_none()
+        && let Some(explained) = pull::explain(query, &ctx, &config)?
+    {
+        return Ok(Description::Query(Box::new(pull_description(text, explained, session))));
+    }
     let (plan, schema, reads, sink, materialize) = match statement.as_ref() {
         Statement::Query(query) => {
             let bound =
@@ -298,6 +304,29 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
         losses: vec![],
         consumer_group: None,
     })))
+}
+
+fn pull_description(text: String, explained: pull::Explained, session: &Session) -> QueryDescription {
+    let columns = explained.bound.columns.iter().map(|c| Column::value(c.name.as_str(), c.ty.clone()));
+    QueryDescription {
+        line: QueryLine {
+            id: String::new(),
+            query_type: "PULL".into(),
+            state: String::new(),
+            sink: None,
+            sink_topic: None,
+            text,
+        },
+        schema: LogicalSchema::new(columns),
+        window_type: None,
+        sources: explained.bound.reads.iter().map(|source| source.name.to_string()).collect(),
+        plan: explained.plan,
+        topology: explained.reads,
+        properties: session.properties.clone(),
+        errors: vec![],
+        losses: vec![],
+        consumer_group: None,
+    }
 }
 
 /// Internal topics of the service are shown with ALL only.

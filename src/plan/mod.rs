@@ -4,8 +4,10 @@
 //! prunes columns, cuts it at repartitions and gives a [`topology::Topology`], which the runtime walks and EXPLAIN prints.
 
 pub mod explain;
+pub mod lookup;
 pub mod lower;
 pub mod nodes;
+pub mod read;
 pub mod topology;
 
 pub use lower::{Lowering, lower};

@@ -45,7 +45,7 @@ use crate::types::QueryId;
 
 pub use client::{CLIENT_QUEUE_ROWS, ClientEnd, ClientNext, ClientQueue};
 pub use error::{RuntimeError, TaskError};
-pub use materialization::{Lookup, MaterializedView};
+pub use materialization::{MaterializedView, StateScan};
 pub use query::{QueryError, QueryState, QueryStatus};
 pub use settings::{QuerySettings, QuerySpec, RuntimeConfig, Strictness};
 
@@ -115,6 +115,11 @@ impl Runtime {
             scheduler: None,
             threads: Mutex::default(),
         }
+    }
+
+    /// True for a runtime without threads.
+    pub fn is_manual(&self) -> bool {
+        self.scheduler.is_none()
     }
 
     /// Starts a query: makes its internal topics, notes where its inputs start (unless it has committed positions), lets its tasks run.

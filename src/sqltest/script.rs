@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rows::ExpectedRows;
 use crate::diagnostic::{Diagnostic, Span, line_column};
 use crate::sql::{self, TestItem, parse_test_script};
 
@@ -30,6 +31,8 @@ pub(super) enum Item {
         /// trimmed
         text: String,
     },
+    /// `--@expected.rows: …`, for the query after it
+    Rows(ExpectedRows),
     /// a statement
     Statement(RawStatement),
 }
@@ -130,6 +133,10 @@ fn directives(text: &str, from: usize, to: usize, parts: &mut Vec<(Span, Part)>)
             "expected.error" | "expected.message" => {
                 let what = directive.name["expected.".len()..].to_owned();
                 Part::Item(Item::Expect { what, text: directive.text })
+            }
+            "expected.rows" | "expected.rows.ordered" => {
+                let ordered = directive.name.ends_with("ordered");
+                Part::Item(Item::Rows(ExpectedRows { text: directive.text, ordered }))
             }
             // as the reference: names that mean nothing are for people
             _ => continue,
