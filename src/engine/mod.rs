@@ -69,6 +69,8 @@ pub struct TestMode {
     pub by_arrival: bool,
     /// sizes of successive reads in records
     pub read_sizes: Option<Arc<[usize]>>,
+    /// rows of a page, if other than the product's
+    pub page_rows: Option<usize>,
 }
 
 /// A running riverrun: catalog, queries, log. Cheap to clone; the last clone's drop stops the workers.
@@ -354,6 +356,7 @@ impl Engine {
         if let Some(test) = &self.inner.test {
             settings.by_arrival = test.by_arrival;
             settings.read_sizes = test.read_sizes.clone();
+            settings.page_rows = test.page_rows.unwrap_or(settings.page_rows);
         }
         let id = &start.query.id;
         let spec = QuerySpec {

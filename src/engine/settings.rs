@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::analyzer::Settings;
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::format::Format;
 use crate::function::FunctionLimits;
@@ -37,6 +37,7 @@ pub fn analysis(config: &Config) -> Result<Settings, Diagnostic> {
         topic_prefix: config.text("ksql.output.topic.name.prefix").unwrap_or_default().to_owned(),
         suppress_enabled: config.bool("ksql.suppress.enabled"),
         headers_enabled: config.bool("ksql.headers.columns.enabled"),
+        ksql_only: config.dialect() == Dialect::Ksql,
     })
 }
 

@@ -20,7 +20,7 @@ use super::aggregate_input::{Inputs, Pending};
 use super::aggregate_output::{Emission, Output, existed, values};
 use super::group_store::{GroupStore, Layout};
 use super::groups::Span;
-use super::{Operator, OperatorError, Progress, Step, StepContext};
+use super::{Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 /// Bytes of output columns that a page aims to stay below.
 const PAGE_BYTES: usize = 8 << 20;
@@ -136,7 +136,7 @@ impl Core {
         if ctx.coalesce {
             self.output.hold(&page.emissions, &pending.batch, before, &mut self.store);
             if self.output.is_full() {
-                self.output.release(&mut self.store, self.layout.keys(), ctx, out)?;
+                while self.output.release(&mut self.store, self.layout.keys(), ctx, out)? == Progress::More {}
             }
         } else {
             let new: Vec<_> = self.store.accumulators.iter_mut().map(|a| a.take_values()).collect();
@@ -184,11 +184,22 @@ impl Core {
         self.page_rows = (PAGE_BYTES / bytes_each).max(PAGE_MIN_ROWS);
     }
 
-    /// Gives out what is held back.
+    /// Opens rows that were opened before, and so have told their losses.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(&self, step: Step, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
+        let told = ctx.losses.len();
+        let opened = self.open(step, ctx);
+        ctx.losses.truncate(told);
+        opened
+    }
+
+    /// Gives out a page of what is held back.
     ///
     /// # Errors
     /// A defect of ours.
-    pub fn flush(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
+    pub fn flush(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.output.release(&mut self.store, self.layout.keys(), ctx, out)
     }
 }
@@ -269,7 +280,16 @@ impl Operator for Aggregate {
         self.page(ctx, out)
     }
 
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        Ok(Some(Rest { rows: vec![self.pending.as_ref().and_then(Pending::rest)], within: Vec::new() }))
+    }
+
+    fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
+        self.pending = self.core.reopen(rest.rows, ctx)?;
+        Ok(())
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.core.flush(ctx, out)
     }
 

@@ -11,7 +11,7 @@ use crate::state::encoding::{EncodedRows, KeyCodec};
 use crate::types::ChangeBatch;
 
 use super::computed::{Computed, report};
-use super::port::key_names;
+use super::port::{key_names, slice};
 use super::{LossKind, OperatorError, StepContext};
 
 /// Evaluates what the accumulators of a spec read.
@@ -124,6 +124,12 @@ impl Inputs {
 }
 
 impl Pending {
+    /// The rows to come, if there are any.
+    pub fn rest(&self) -> Option<ChangeBatch> {
+        let left = self.batch.len() - self.next;
+        (left > 0).then(|| slice(&self.batch, self.next, left))
+    }
+
     /// True if row `row` counts.
     #[inline]
     pub fn counts(&self, row: usize) -> bool {

@@ -15,7 +15,7 @@ use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
 use super::group_store::GroupStore;
 use super::groups::{NO_ROWTIME, OWING};
-use super::{OperatorError, StepContext};
+use super::{OperatorError, Progress, StepContext};
 
 /// Groups held back at most; then they are given out before the next flush.
 const MAX_HELD: usize = 1 << 18;
@@ -53,6 +53,8 @@ pub(super) struct Output {
     emit_old: bool,
     windowed: bool,
     held: Vec<Held>,
+    /// how many of `held` are given out, while they are given out page by page
+    released: usize,
     /// by slot: its entry in `held`
     held_at: Vec<u32>,
     old_pages: Vec<Vec<ArrayRef>>,
@@ -68,6 +70,7 @@ impl Output {
             emit_old,
             windowed,
             held: Vec::new(),
+            released: 0,
             held_at: Vec::new(),
             old_pages: Vec::new(),
             headers: Vec::new(),
@@ -188,7 +191,7 @@ impl Output {
         self.held.len() >= MAX_HELD
     }
 
-    /// Gives out what is held, in order of the first changes.
+    /// Gives out a page of what is held, in order of the first changes.
     ///
     /// # Errors
     /// A defect of ours.
@@ -198,19 +201,25 @@ impl Output {
         keys: &KeyCodec,
         ctx: &StepContext,
         out: &mut Vec<ChangeBatch>,
-    ) -> Result<(), OperatorError> {
-        let held = std::mem::take(&mut self.held);
-        for page in held.chunks(ctx.page_rows.max(1)) {
+    ) -> Result<Progress, OperatorError> {
+        let page = &self.held[self.released..self.held.len().min(self.released + ctx.page_rows.max(1))];
+        if !page.is_empty() {
             out.push(self.release_page(page, store, keys)?);
         }
-        for entry in &held {
+        for entry in page {
             self.held_at[entry.slot as usize] = NONE;
             store.groups.head_mut(entry.slot).flags &= !OWING;
         }
-        store.owing -= held.len();
+        store.owing -= page.len();
+        self.released += page.len();
+        if self.released < self.held.len() {
+            return Ok(Progress::More);
+        }
+        self.released = 0;
+        self.held = Vec::new();
         self.old_pages.clear();
         self.headers.clear();
-        Ok(())
+        Ok(Progress::Done)
     }
 
     fn release_page(&self, page: &[Held], store: &GroupStore, keys: &KeyCodec) -> Result<ChangeBatch, OperatorError> {
@@ -274,7 +283,7 @@ pub(super) fn rows_of(
         columns: assemble(keys, values, window.as_ref()),
         present: None,
         old: None,
-        meta: RowMeta { rowtime, seq, offset, window, headers: None },
+        meta: RowMeta { rowtime, seq, offset, window, headers: None, keyed: None },
     }
 }
 

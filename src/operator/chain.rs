@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::aggregate::{Aggregate, AggregateReader};
 use super::explode::BuiltIn;
+use super::flat_map::{FlatMap, TableFunction};
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
-use super::stateless::{Filter, FlatMap, Project, Regroup, TableFunction};
+use super::stateless::{Filter, Project, Regroup};
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;
@@ -141,6 +142,7 @@ impl TableReader {
             offset: vec![0; entries.len()].into(),
             window: None,
             headers: None,
+            keyed: None,
         };
         Ok(ChangeBatch { columns, present: rows.present, old: None, meta })
     }

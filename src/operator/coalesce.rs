@@ -102,6 +102,7 @@ fn merged(batches: &[ChangeBatch], slots: &[Slot], seq: u32) -> Result<ChangeBat
             offset: last.iter().map(metas).map(|(meta, i)| meta.offset[i]).collect(),
             window: windowed.then(|| WindowBounds { start: window(|w| &w.start), end: window(|w| &w.end) }),
             headers: headers(batches, &last)?,
+            keyed: None,
         },
     })
 }

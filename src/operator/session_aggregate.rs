@@ -22,8 +22,10 @@ use super::aggregate::Core;
 use super::aggregate_input::Pending;
 use super::aggregate_output::{assemble, existed, values};
 use super::coalesce::Coalescer;
-use super::groups::{OWING, Span};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::groups::{GroupTable, OWING, Span};
+use super::port::slice;
+use super::window_aggregate::Within;
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 /// Stream time before the first row.
 const NO_TIME: i64 = i64::MIN;
@@ -41,7 +43,10 @@ pub struct SessionAggregate {
     coalescer: Coalescer,
     /// sessions that closed, with the row that closed them; the first ones may be of a page that is through
     due: VecDeque<(Slot, u32)>,
-    due_meta: Option<RowMeta>,
+    /// start and key of the last final result given out
+    given: (i64, Vec<u8>),
+    /// sessions that end before this were closed by earlier rows than the last one that closed any
+    closed_before: i64,
     found: Vec<Slot>,
 }
 
@@ -91,7 +96,8 @@ impl SessionAggregate {
             page: Page::default(),
             coalescer: Coalescer::default(),
             due: VecDeque::new(),
-            due_meta: None,
+            given: (NO_TIME, Vec::new()),
+            closed_before: NO_TIME,
             found: Vec::new(),
         })
     }
@@ -134,14 +140,15 @@ impl SessionAggregate {
     }
 
     fn page(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
-        if self.give_due(ctx, out)? {
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        if self.give_due(&pending.batch.meta, ctx, out)? {
+            self.pending = Some(pending);
             return Ok(Progress::More);
         }
-        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
         let (from, rows) = (pending.next, pending.batch.len());
         let limit = self.core.page_limit(ctx);
-        // without output rows, updates are what bounds a page
-        while pending.next < rows && self.page.rows.len().max(self.page.updates.len()) < limit {
+        // Without output rows, updates are what bounds a page. What is due beyond a page is all due by one row, the last.
+        while pending.next < rows && self.page.rows.len().max(self.page.updates.len()).max(self.due.len()) < limit {
             let row = pending.next;
             if pending.counts(row) && !self.take(&pending, row, from, ctx)? {
                 break;
@@ -155,14 +162,13 @@ impl SessionAggregate {
         }
         self.page = Page::default();
         self.core.store.owing += self.due.len();
-        self.due_meta = Some(pending.batch.meta.clone());
-        let done = to == rows;
-        if !done {
-            self.pending = Some(pending);
-        }
-        let owes = self.give_due(ctx, out)?;
+        let owes = self.give_due(&pending.batch.meta, ctx, out)?;
         self.expire()?;
-        Ok(if done && !owes { Progress::Done } else { Progress::More })
+        if to == rows && !owes {
+            return Ok(Progress::Done);
+        }
+        self.pending = Some(pending);
+        Ok(Progress::More)
     }
 
     /// Takes a row into its session; false if the page must end before it.
@@ -275,6 +281,7 @@ impl SessionAggregate {
         if self.stream_time.is_some_and(|known| known >= time) {
             return;
         }
+        let closed_before = self.close_time();
         self.stream_time = Some(time);
         if !self.emit_final {
             return;
@@ -286,10 +293,10 @@ impl SessionAggregate {
         // expired ones go at the end of the page
         others.into_iter().for_each(|slot| groups.put_in_order(slot, groups.mark(slot)));
         closing.retain(|&slot| !self.due.iter().any(|(due, _)| *due == slot));
-        closing.sort_by(|&a, &b| {
-            let (a, b) = (groups.head(a), groups.head(b));
-            a.window.start.cmp(&b.window.start).then_with(|| a.key().cmp(b.key()))
-        });
+        if !closing.is_empty() {
+            self.closed_before = closed_before;
+        }
+        in_order(groups, &mut closing);
         self.due.extend(closing.iter().map(|&slot| (slot, row as u32)));
     }
 
@@ -428,12 +435,36 @@ impl SessionAggregate {
         (0..new.len()).map(column).collect()
     }
 
-    /// Gives out a page of final results; true if there are more.
-    fn give_due(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<bool, OperatorError> {
+    /// Takes up the final results that the first row of the rest made due, from the one after `given` on.
+    fn reopen_due(&mut self, given: (i64, Vec<u8>), closed_before: i64) {
+        let close = self.close_time();
+        let groups = &mut self.core.store.groups;
+        let is_due = |&slot: &Slot| {
+            let window = groups.head(slot).window;
+            let after = (window.start, groups.head(slot).key()) > (given.0, given.1.as_slice());
+            closed_before <= window.end && window.end < close && after
+        };
+        let mut due: Vec<Slot> = groups.live().filter(is_due).collect();
+        in_order(groups, &mut due);
+        due.iter().for_each(|&slot| groups.head_mut(slot).flags |= OWING);
+        self.core.store.owing += due.len();
+        self.due = due.into_iter().map(|slot| (slot, 0)).collect();
+        (self.given, self.closed_before) = (given, closed_before);
+    }
+
+    /// Gives out a page of final results, caused by rows of `meta`; true if there are more.
+    fn give_due(
+        &mut self,
+        meta: &RowMeta,
+        ctx: &StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<bool, OperatorError> {
         let count = self.due.len().min(ctx.page_rows.max(1));
         let page: Vec<(Slot, u32)> = self.due.drain(..count).collect();
-        let Some(meta) = self.due_meta.as_ref().filter(|_| count > 0) else { return Ok(false) };
+        let Some(&(last, _)) = page.last() else { return Ok(false) };
         out.push(self.core.final_rows(&page, meta)?);
+        let head = self.core.store.groups.head(last);
+        self.given = (head.window.start, head.key().to_vec());
         let kept_after = self.kept_after_ms();
         for (slot, _) in page {
             let end = self.core.store.groups.head(slot).window.end;
@@ -455,6 +486,14 @@ impl SessionAggregate {
     }
 }
 
+/// Sorts sessions as their final results are given out: by start, then by key.
+fn in_order(groups: &GroupTable, slots: &mut [Slot]) {
+    slots.sort_by(|&a, &b| {
+        let (a, b) = (groups.head(a), groups.head(b));
+        a.window.start.cmp(&b.window.start).then_with(|| a.key().cmp(b.key()))
+    });
+}
+
 impl Operator for SessionAggregate {
     fn process(
         &mut self,
@@ -471,8 +510,35 @@ impl Operator for SessionAggregate {
         self.page(ctx, out)
     }
 
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
-        self.release(ctx, out)
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        let Some(pending) = &self.pending else { return Ok(None) };
+        let owed = self.due.front().map(|(_, row)| *row as usize);
+        let first = owed.unwrap_or(pending.next);
+        let within = Within {
+            taken: first < pending.next,
+            resume_at: owed.map(|_| self.closed_before),
+            given: owed.map(|_| self.given.clone()),
+        };
+        let rows = slice(&pending.batch, first, pending.batch.len() - first);
+        Ok(Some(Rest { rows: vec![Some(rows)], within: within.encode() }))
+    }
+
+    fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
+        self.begin()?;
+        let within = Within::decode(&rest.within)?;
+        self.pending = self.core.reopen(rest.rows, ctx)?;
+        if let Some(pending) = &mut self.pending {
+            pending.next = usize::from(within.taken);
+        }
+        if let (Some(given), Some(closed_before)) = (within.given, within.resume_at) {
+            self.reopen_due(given, closed_before);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.release(ctx, out)?;
+        Ok(Progress::Done)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

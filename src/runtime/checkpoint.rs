@@ -157,9 +157,13 @@ impl Checkpoint {
         positions: &[Position],
         now_ms: i64,
     ) -> Result<(), TaskError> {
-        // what was held back has no place in the last step
-        env.arrivals = None;
+        // what was held back has no place in the step
+        let arrivals = env.arrivals.take();
         graph.flush(env)?;
+        env.arrivals = arrivals.filter(|_| graph.is_open());
+        if !shared.spec.settings.transient {
+            graph.save(env.arrivals.as_deref())?;
+        }
         self.tell_losses(shared, env, now_ms);
         let mut commit = Commit { outputs: env.out.take_appends()?, ..Commit::default() };
         let mut places = Vec::new();

@@ -13,6 +13,7 @@ use crate::types::{QueryId, TopicName};
 
 use super::client::ClientQueue;
 pub use super::source::Strictness;
+use crate::operator::PAGE_ROWS;
 
 /// Limits and habits of the whole process.
 #[derive(Clone, Debug)]
@@ -70,6 +71,8 @@ pub struct QuerySettings {
     pub errors_kept: usize,
     /// limits that functions read
     pub limits: Arc<FunctionLimits>,
+    /// rows after which operators end a page
+    pub page_rows: usize,
     /// how much one read of an input takes
     pub read_limit: ReadLimit,
     /// for tests: sizes of successive reads in records, over and over, instead of `read_limit`'s
@@ -98,6 +101,7 @@ impl Default for QuerySettings {
             backoff_max_ms: 900_000,
             errors_kept: 10,
             limits: Arc::default(),
+            page_rows: PAGE_ROWS,
             read_limit: ReadLimit::default(),
             read_sizes: None,
             by_arrival: false,

@@ -99,6 +99,8 @@ pub struct AggregateSignature {
     pub column_args: usize,
     /// true if it can undo, so may be used on tables
     pub table_safe: bool,
+    /// true if its state is more than one value, so that ksqlDB needs a format that holds structures
+    pub composite_state: bool,
 }
 
 /// What an accumulator is made from.
