@@ -314,7 +314,11 @@ fn aggregated(
 }
 
 /// An aggregate call, bound over the rows before grouping.
-pub(super) fn aggregate_call(call: &Expr, before: &Relation, ctx: &AnalysisContext<'_>) -> Result<AggregateCall, Diagnostic> {
+pub(super) fn aggregate_call(
+    call: &Expr,
+    before: &Relation,
+    ctx: &AnalysisContext<'_>,
+) -> Result<AggregateCall, Diagnostic> {
     let ExprKind::Call { name, args, .. } = &call.kind else { return Err(internal("an aggregate is a call")) };
     let mut bound = Vec::new();
     for arg in args {

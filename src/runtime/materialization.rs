@@ -154,7 +154,8 @@ impl Plan {
             match column {
                 Bound::OneOf(values) if prefixes.len().saturating_mul(values.len()) <= MAX_RANGES => {
                     let values = values.iter().map(|v| cell(&codec, v)).collect::<Result<Vec<_>, _>>()?;
-                    prefixes = prefixes.iter().flat_map(|p| values.iter().map(|v| [p.as_slice(), v].concat())).collect();
+                    prefixes =
+                        prefixes.iter().flat_map(|p| values.iter().map(|v| [p.as_slice(), v].concat())).collect();
                 }
                 Bound::Within(span) => {
                     let (from, to) = span_bytes(&codec, span)?;

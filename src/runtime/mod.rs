@@ -271,7 +271,10 @@ impl Runtime {
         loop {
             let mut moved = false;
             for cell in &entry.query.cells {
-                moved |= cell.with_task(|task| drive(task, limits))?;
+                if !cell.finish_if_done() {
+                    moved |= cell.with_task(|task| drive(task, limits))?;
+                    cell.finish_if_done();
+                }
             }
             if !moved {
                 return Ok(());

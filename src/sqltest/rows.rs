@@ -30,7 +30,8 @@ impl ExpectedRows {
     /// The difference.
     pub fn check(&self, mut rows: Rows) -> Result<(), Failure> {
         let expected = Deserializer::from_str(&self.text).into_iter::<Value>().collect::<Result<Vec<_>, _>>();
-        let expected = expected.map_err(|e| Failure::new(format!("--@expected.rows is no list of JSON arrays: {e}")))?;
+        let expected =
+            expected.map_err(|e| Failure::new(format!("--@expected.rows is no list of JSON arrays: {e}")))?;
         let mut expected: Vec<String> = expected.iter().map(Value::to_string).collect();
         let mut actual = collect(&mut rows)?;
         if !self.ordered {

@@ -209,7 +209,10 @@ impl Running {
             let OutcomeKind::Rows(rows) = outcome.kind else { continue };
             let Some(expected) = &expected else {
                 let error = Diagnostic::user("a test does not say what rows the query gives");
-                return Err(Wrong::of(Kind::Statement, &error.help("put --@expected.rows: [1, \"a\"] [2, null] before it")));
+                return Err(Wrong::of(
+                    Kind::Statement,
+                    &error.help("put --@expected.rows: [1, \"a\"] [2, null] before it"),
+                ));
             };
             if rows.kind == RowsKind::PullStream {
                 let id = QueryId::new(&rows.query_id);

@@ -193,8 +193,9 @@ fn joined(
     let window = left.window.or(right.window);
     let both = Relation { columns, sources, key: vec![], window, ..left.clone() };
     if let Some(call) = aggregate::first_call(&join.on, ctx.registry) {
-        return Err(Diagnostic::user(format!("ON does not support aggregate functions: {}", sql_text(call)))
-            .at(call.span()));
+        return Err(
+            Diagnostic::user(format!("ON does not support aggregate functions: {}", sql_text(call))).at(call.span())
+        );
     }
     let bound = bind_in(&join.on, &both, ctx)?;
     expect_boolean("ON", &join.on, &bound.ty, ctx)?;

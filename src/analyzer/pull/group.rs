@@ -8,7 +8,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::{Aggregate, Expr as DfExpr, LogicalPlan};
 
 use super::super::aggregate::{
-    GroupKey, Grouping, aggregate_call, bind_list, check_grouped, check_group_by, distinct_calls, group_keys,
+    GroupKey, Grouping, aggregate_call, bind_list, check_group_by, check_grouped, distinct_calls, group_keys,
 };
 use super::super::expr::Bound;
 use super::super::query::bind_in;

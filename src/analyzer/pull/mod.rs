@@ -94,8 +94,9 @@ impl Binder<'_> {
         for cte in &query.with {
             let rows = self.query(&cte.query)?;
             if self.named[outer..].iter().any(|(name, _)| name == cte.name.as_str()) {
-                return Err(Diagnostic::user(format!("WITH has two queries named {}", cte.name.as_str()))
-                    .at(cte.name.span()));
+                return Err(
+                    Diagnostic::user(format!("WITH has two queries named {}", cte.name.as_str())).at(cte.name.span())
+                );
             }
             self.named.push((cte.name.as_str().to_owned(), rows));
         }
@@ -141,11 +142,7 @@ impl Binder<'_> {
         let is_key = |c: &Selected| {
             simple && !grouped && relation.columns.iter().any(|r| r.role == RelRole::Key && r.expr() == c.expr)
         };
-        let columns = selected.iter().map(|c| PullColumn {
-            name: c.name.clone(),
-            ty: c.ty.clone(),
-            is_key: is_key(c),
-        });
+        let columns = selected.iter().map(|c| PullColumn { name: c.name.clone(), ty: c.ty.clone(), is_key: is_key(c) });
         order::of_select(columns.collect(), select, query, &relation, &selected, self.ctx)
     }
 }
@@ -183,11 +180,7 @@ fn sealed_condition(condition: DfExpr, plan: &LogicalPlan) -> Result<Option<DfEx
     Ok(conjunction(operands.collect::<Result<Vec<_>, _>>()?))
 }
 
-fn filtered(
-    relation: Relation,
-    condition: Option<&Expr>,
-    ctx: &AnalysisContext<'_>,
-) -> Result<Relation, Diagnostic> {
+fn filtered(relation: Relation, condition: Option<&Expr>, ctx: &AnalysisContext<'_>) -> Result<Relation, Diagnostic> {
     let Some(condition) = condition else { return Ok(relation) };
     if let Some(call) = aggregate::first_call(condition, ctx.registry) {
         return Err(Diagnostic::user(format!("WHERE does not support aggregate functions: {}", sql_text(call)))
@@ -213,9 +206,12 @@ fn projection(exprs: Vec<DfExpr>, input: LogicalPlan) -> Result<LogicalPlan, Dia
 /// The rows without doubles.
 fn distinct(rows: Rows, span: Span) -> Result<Rows, Diagnostic> {
     if let Some(map) = rows.columns.iter().find(|c| c.ty.contains_map()) {
-        return Err(Diagnostic::user(format!("rows with the MAP {} cannot be compared, so not made distinct", map.name))
-            .at(span)
-            .help("leave the column out, or use UNION ALL"));
+        return Err(Diagnostic::user(format!(
+            "rows with the MAP {} cannot be compared, so not made distinct",
+            map.name
+        ))
+        .at(span)
+        .help("leave the column out, or use UNION ALL"));
     }
     Ok(Rows { plan: LogicalPlan::Distinct(Distinct::All(Arc::new(rows.plan))), ..rows })
 }

@@ -130,9 +130,8 @@ fn limited(rows: Rows, query: &Query) -> Rows {
     if query.limit.is_none() && query.offset.is_none() {
         return rows;
     }
-    let count = |n: Option<crate::sql::ast::RowCount>| {
-        n.map(|n| Box::new(lit(i64::try_from(n.count).unwrap_or(i64::MAX))))
-    };
+    let count =
+        |n: Option<crate::sql::ast::RowCount>| n.map(|n| Box::new(lit(i64::try_from(n.count).unwrap_or(i64::MAX))));
     let (skip, fetch): (Option<Box<DfExpr>>, _) = (count(query.offset), count(query.limit));
     Rows { plan: LogicalPlan::Limit(Limit { skip, fetch, input: Arc::new(rows.plan) }), ..rows }
 }

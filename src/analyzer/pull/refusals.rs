@@ -5,9 +5,7 @@
 
 use super::super::{AnalysisContext, aggregate, sql_text};
 use crate::diagnostic::{Diagnostic, Span};
-use crate::sql::ast::{
-    Expr, ExprKind, Query, QueryBody, RelationKind, Select, SelectItem, UnaryOp,
-};
+use crate::sql::ast::{Expr, ExprKind, Query, QueryBody, RelationKind, Select, SelectItem, UnaryOp};
 use crate::types::pseudo;
 
 /// How far a pull query may go.
@@ -82,7 +80,9 @@ fn check<T>(table: &[Refusal<T>], of: &T, taken: Taken) -> Result<(), Diagnostic
         if let Some(span) = (refusal.find)(of) {
             let error = Diagnostic::user(format!("Pull queries don't support {}.", refusal.what)).at(span);
             return Err(if refusal.extended {
-                error.help("SET 'riverrun.dialect' = 'extended' takes it; or see the stream of changes with EMIT CHANGES")
+                error.help(
+                    "SET 'riverrun.dialect' = 'extended' takes it; or see the stream of changes with EMIT CHANGES",
+                )
             } else {
                 error.help("see the stream of changes with EMIT CHANGES, or make a table of it with CREATE TABLE … AS SELECT and read that")
             });
@@ -110,12 +110,7 @@ pub(super) fn check_select(select: &Select, taken: Taken, ctx: &AnalysisContext<
 ///
 /// # Errors
 /// The clause or pseudo column.
-pub fn stream_alone(
-    query: &Query,
-    select: &Select,
-    taken: Taken,
-    ctx: &AnalysisContext<'_>,
-) -> Result<(), Diagnostic> {
+pub fn stream_alone(query: &Query, select: &Select, taken: Taken, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
     check(IN_QUERY, query, taken)?;
     check(IN_SELECT, select, taken)?;
     if taken == Taken::Reference {

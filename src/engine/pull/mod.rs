@@ -66,11 +66,7 @@ pub fn rows(query: &Query, ctx: &AnalysisContext<'_>, config: &Config, engine: &
 ///
 /// # Errors
 /// What is wrong with the query.
-pub fn explain(
-    query: &Query,
-    ctx: &AnalysisContext<'_>,
-    config: &Config,
-) -> Result<Option<Explained>, Diagnostic> {
+pub fn explain(query: &Query, ctx: &AnalysisContext<'_>, config: &Config) -> Result<Option<Explained>, Diagnostic> {
     allowed(query, config)?;
     if lone_stream(query, ctx, config).is_some() {
         return Ok(None);
@@ -124,11 +120,7 @@ fn streams_allowed(config: &Config) -> Result<(), Diagnostic> {
 }
 
 /// The SELECT and the stream of a query that only filters and projects one; under the reference's dialect of any query on one stream.
-fn lone_stream<'q>(
-    query: &'q Query,
-    ctx: &AnalysisContext<'_>,
-    config: &Config,
-) -> Option<(&'q Select, Arc<Source>)> {
+fn lone_stream<'q>(query: &'q Query, ctx: &AnalysisContext<'_>, config: &Config) -> Option<(&'q Select, Arc<Source>)> {
     let select = query.as_select()?;
     let RelationKind::Source(name) = &select.from.kind else { return None };
     let source = ctx.catalog.source(name.as_str()).filter(|source| !source.is_table())?;

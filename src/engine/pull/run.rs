@@ -106,12 +106,7 @@ fn start_physical(
         }
     });
     let columns = columns.into_iter().map(|c| ResultColumn { name: c.name, ty: c.ty, is_key: c.is_key }).collect();
-    let source = Running {
-        receiver,
-        schema,
-        task: task.abort_handle(),
-        cancelled: Arc::new(AtomicBool::new(false)),
-    };
+    let source = Running { receiver, schema, task: task.abort_handle(), cancelled: Arc::new(AtomicBool::new(false)) };
     let query_id = format!("query_{}", engine.now_ms());
     Ok(Rows { query_id, columns, kind: RowsKind::PullTable, source: Box::new(source) })
 }
@@ -161,11 +156,10 @@ impl Drop for Running {
 /// Why a plan stopped, in the user's words.
 fn failed(error: &DataFusionError, memory: usize) -> Diagnostic {
     match error.find_root() {
-        DataFusionError::ResourcesExhausted(_) => Diagnostic::user(format!(
-            "The query needs more memory than {} = {memory} bytes",
-            config::QUERY_MEMORY
-        ))
-        .help("read fewer rows with a condition on the key or a LIMIT, or raise it for the server"),
+        DataFusionError::ResourcesExhausted(_) => {
+            Diagnostic::user(format!("The query needs more memory than {} = {memory} bytes", config::QUERY_MEMORY))
+                .help("read fewer rows with a condition on the key or a LIMIT, or raise it for the server")
+        }
         DataFusionError::External(inner) => match inner.downcast_ref::<Diagnostic>() {
             Some(own) => own.clone(),
             None => internal(inner),

@@ -181,7 +181,9 @@ fn statements(name: &str, rows: &[TableRow]) -> Vec<String> {
         })
         .collect();
     let mut texts = vec![
-        format!("CREATE TABLE in_{name} (k INT PRIMARY KEY, g INT, n BIGINT, t STRING) WITH (kafka_topic = 'in_{name}', value_format = 'JSON', partitions = 2);"),
+        format!(
+            "CREATE TABLE in_{name} (k INT PRIMARY KEY, g INT, n BIGINT, t STRING) WITH (kafka_topic = 'in_{name}', value_format = 'JSON', partitions = 2);"
+        ),
         format!("CREATE TABLE {name} AS SELECT * FROM in_{name};"),
     ];
     if !values.is_empty() {
@@ -232,7 +234,8 @@ fn query() -> impl Strategy<Value = (String, bool)> {
         let list = "x.g, COUNT(*) AS c, COUNT(x.n) AS cn, MIN(x.n) AS lo, MAX(x.t) AS hi";
         (format!("SELECT {list} FROM a x WHERE {c} GROUP BY x.g HAVING COUNT(*) > {least}"), false)
     });
-    let whole = condition("x").prop_map(|c| (format!("SELECT COUNT(*) AS c, MAX(x.n) AS hi FROM a x WHERE {c}"), false));
+    let whole =
+        condition("x").prop_map(|c| (format!("SELECT COUNT(*) AS c, MAX(x.n) AS hi FROM a x WHERE {c}"), false));
     let distinct = condition("x").prop_map(|c| (format!("SELECT DISTINCT x.g, x.t FROM a x WHERE {c}"), false));
     let both = (condition("x"), condition("y"), any::<bool>()).prop_map(|(c, d, all)| {
         let all = if all { "ALL" } else { "" };
@@ -240,7 +243,10 @@ fn query() -> impl Strategy<Value = (String, bool)> {
     });
     let nested = (condition("x"), condition("q")).prop_map(|(c, d)| {
         let inner = format!("SELECT x.k, x.g, x.n, x.t FROM a x WHERE {c}");
-        (format!("WITH w AS ({inner}) SELECT q.g, COUNT(*) AS c FROM (SELECT * FROM w) q WHERE {d} GROUP BY q.g"), false)
+        (
+            format!("WITH w AS ({inner}) SELECT q.g, COUNT(*) AS c FROM (SELECT * FROM w) q WHERE {d} GROUP BY q.g"),
+            false,
+        )
     });
     let itself = condition("x").prop_map(|c| {
         (format!("SELECT x.k AS xk, z.k AS zk FROM a x JOIN a y ON x.g = y.g JOIN a z ON y.n = z.n WHERE {c}"), false)

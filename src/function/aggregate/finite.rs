@@ -116,9 +116,8 @@ impl AggregateUDFImpl for FiniteAggregate {
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> DfResult<Vec<FieldRef>> {
         let types = self.accumulator()?.state_types();
-        let field = |(i, ty): (usize, &SqlType)| {
-            Arc::new(Field::new(format!("{}[{i}]", args.name), ty.to_arrow(), true))
-        };
+        let field =
+            |(i, ty): (usize, &SqlType)| Arc::new(Field::new(format!("{}[{i}]", args.name), ty.to_arrow(), true));
         Ok(types.iter().enumerate().map(field).collect())
     }
 
