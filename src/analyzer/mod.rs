@@ -30,6 +30,7 @@ pub mod source;
 use crate::catalog::Catalog;
 use crate::format::Format;
 use crate::function::Registry;
+use crate::plan::rules::Rules;
 
 /// What analysis looks at beside the statement.
 pub struct AnalysisContext<'a> {
@@ -62,6 +63,8 @@ pub struct Settings {
     pub headers_enabled: bool,
     /// `riverrun.dialect` is `ksql`: what ksqlDB refuses is refused, even where we could do it
     pub ksql_only: bool,
+    /// `optimizer.rules.off`
+    pub rules: Rules,
 }
 
 impl Default for Settings {
@@ -76,6 +79,7 @@ impl Default for Settings {
             suppress_enabled: true,
             headers_enabled: true,
             ksql_only: false,
+            rules: Rules::default(),
         }
     }
 }
