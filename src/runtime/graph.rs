@@ -559,7 +559,9 @@ fn step_name(op: &OperatorSpec) -> &str {
         OperatorSpec::Upsert { .. } => "KsqlTopic",
         OperatorSpec::Repartition { .. } => "PartitionBy",
         OperatorSpec::Aggregate(_) => "Aggregate",
-        OperatorSpec::StreamTableJoin(_) | OperatorSpec::TableTableJoin(_) => "Join",
+        OperatorSpec::StreamStreamJoin(_) | OperatorSpec::StreamTableJoin(_) | OperatorSpec::TableTableJoin(_) => {
+            "Join"
+        }
         OperatorSpec::Sink(sink) => sink.source.as_str(),
         OperatorSpec::Client => "Client",
     }

@@ -320,6 +320,8 @@ struct Place {
     range: usize,
     /// the next key, if it is not the range's first
     from: Option<Vec<u8>>,
+    /// windows of the partition that are over do not count; `None` before its first page
+    kept_from: Option<Option<i64>>,
 }
 
 impl StateScan {
@@ -351,15 +353,20 @@ impl StateScan {
         }
     }
 
-    /// Reads a page of one range and moves on.
+    /// Reads a page of one range, without windows that are over, and moves on.
     fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>, TaskError> {
+        let store = &self.view.partitions[self.at.partition];
+        let kept_from = match self.at.kept_from {
+            Some(known) => known,
+            None => *self.at.kept_from.insert(self.reader.kept_from(store)?),
+        };
         let (first, to) = &self.ranges[self.at.range];
         let from = self.at.from.as_ref().unwrap_or(first);
         let mut entries: Vec<(Bytes, Bytes)> = Vec::new();
         let mut last: Option<Vec<u8>> = None;
         let mut left = self.page;
         let window = &self.window;
-        self.view.partitions[self.at.partition].range(from, Some(to), &mut |key, row| {
+        store.range(from, Some(to), &mut |key, row| {
             left -= 1;
             let wanted = window.as_ref().is_none_or(|(start, end)| match split_window(key) {
                 Ok((_, from, to)) => start.contains(&from) && end.contains(&to),
@@ -382,7 +389,13 @@ impl StateScan {
             if self.at.range == self.ranges.len() {
                 self.at.range = 0;
                 self.at.partition += 1;
+                self.at.kept_from = None;
             }
+        }
+        if let Some(bound) = kept_from {
+            let kept = entries.iter().map(|(key, _)| self.reader.is_kept(key, bound));
+            let mut kept = kept.collect::<Result<Vec<_>, _>>()?.into_iter();
+            entries.retain(|_| kept.next().unwrap_or(true));
         }
         Ok(entries)
     }

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use parking_lot::Mutex;
 
-use super::{Accumulator, AccumulatorArgs, Slot, Update, accumulator};
+use super::{Accumulator, AccumulatorArgs, Emit, Slot, Update, accumulator};
 use crate::function::FunctionLimits;
 use crate::types::SqlType;
 
@@ -187,8 +187,7 @@ impl Groups {
         let slots = &self.slots;
         self.updates.extend(rows.map(|(row, group)| Update { slot: slots[group], row: row as u32, undo: false }));
         // the value is asked for at the end only
-        let emit = vec![false; self.updates.len()];
-        self.inner.update(&self.updates, values, &[], Some(&emit)).map_err(DataFusionError::Execution)
+        self.inner.update(&self.updates, values, &[], Emit::None).map_err(DataFusionError::Execution)
     }
 }
 
