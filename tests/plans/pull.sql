@@ -1,4 +1,4 @@
-CREATE STREAM clicks (user_id INT KEY, page STRING, cost BIGINT) WITH (kafka_topic = 'clicks', value_format = 'JSON');
+CREATE STREAM clicks (user_id INT KEY, page STRING, cost BIGINT) WITH (kafka_topic = 'clicks', value_format = 'JSON', partitions = 1);
 CREATE TABLE per_user AS SELECT user_id, COUNT(*) AS n, SUM(cost) AS total FROM clicks GROUP BY user_id;
 CREATE TABLE per_page WITH (key_format = 'JSON') AS SELECT page, user_id, COUNT(*) AS n FROM clicks WINDOW TUMBLING (SIZE 1 MINUTE) GROUP BY page, user_id;
 
