@@ -9,6 +9,7 @@ mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod maintenance;
+mod plans;
 mod shell;
 mod sql;
 mod tidy;

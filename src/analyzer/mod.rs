@@ -19,6 +19,7 @@ mod expr_operator;
 mod expr_tests;
 pub mod join;
 pub mod properties;
+pub mod pull;
 pub mod query;
 pub mod relation;
 pub mod scope;
@@ -30,6 +31,7 @@ mod stream_join;
 use crate::catalog::Catalog;
 use crate::format::Format;
 use crate::function::Registry;
+use crate::plan::rules::Rules;
 
 /// What analysis looks at beside the statement.
 pub struct AnalysisContext<'a> {
@@ -62,6 +64,8 @@ pub struct Settings {
     pub headers_enabled: bool,
     /// `riverrun.dialect` is `ksql`: what ksqlDB refuses is refused, even where we could do it
     pub ksql_only: bool,
+    /// `optimizer.rules.off`
+    pub rules: Rules,
 }
 
 impl Default for Settings {
@@ -76,6 +80,7 @@ impl Default for Settings {
             suppress_enabled: true,
             headers_enabled: true,
             ksql_only: false,
+            rules: Rules::default(),
         }
     }
 }

@@ -252,6 +252,10 @@ fn create_source(statement: &ast::CreateSource, text: &str, ctx: &EffectContext<
     Ok(effect)
 }
 
+fn lowering(id: &str, materialize: bool, ctx: &EffectContext<'_>) -> Lowering {
+    Lowering { group: ctx.group(id), materialize, rules: ctx.settings.rules.clone() }
+}
+
 fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> Result<Start, Diagnostic> {
     let id = QueryId::new(format!("CST_{}_{}", source.name, ctx.catalog.next_query_number()));
     let options = relation::ScanOptions { earliest: Some(true), default_earliest: true, qualified: false };
@@ -261,8 +265,7 @@ fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> R
     let shape = Shape { key_count: source.schema.key_count(), is_table: true, window: source.window };
     let plan =
         StreamNode::plan(StreamOp::Project { exprs }, vec![rows.plan], schema, shape).map_err(relation::internal)?;
-    let topology =
-        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize: true }).map_err(relation::internal)?;
+    let topology = lower(&plan, &lowering(id.as_str(), true, ctx)).map_err(relation::internal)?;
     let query = PersistentQuery {
         id,
         kind: QueryKind::SourceTable,
@@ -355,8 +358,7 @@ fn persistent(
     let old = replaced.and_then(|r| r.created_by.as_ref()).and_then(|id| ctx.catalog.query(id.as_str()));
     let id = query_id(kind, &sink, &with, old.map(|q| &q.id), ctx).map_err(|e| e.at(at))?;
     let materialize = kind == QueryKind::CreateTableAs;
-    let topology =
-        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize }).map_err(relation::internal)?;
+    let topology = lower(&plan, &lowering(id.as_str(), materialize, ctx)).map_err(relation::internal)?;
     if let Some(existing) = replaced {
         check_replaceable(existing, &sink).map_err(|e| e.at(at))?;
         check_upgradeable(&topology).map_err(|e| e.at(at))?;

@@ -46,7 +46,7 @@ use crate::types::{QueryId, TopicName};
 
 pub use client::{CLIENT_QUEUE_ROWS, ClientEnd, ClientNext, ClientQueue};
 pub use error::{RuntimeError, TaskError};
-pub use materialization::{Lookup, MaterializedView};
+pub use materialization::{MaterializedView, StateScan};
 pub use query::{QueryError, QueryState, QueryStatus};
 pub use settings::{QuerySettings, QuerySpec, RuntimeConfig, Strictness};
 
@@ -116,6 +116,11 @@ impl Runtime {
             scheduler: None,
             threads: Mutex::default(),
         }
+    }
+
+    /// True for a runtime without threads.
+    pub fn is_manual(&self) -> bool {
+        self.scheduler.is_none()
     }
 
     /// Starts a query: makes its internal topics, notes where its inputs start (unless it has committed positions), lets its tasks run.
@@ -268,7 +273,10 @@ impl Runtime {
         loop {
             let mut moved = false;
             for cell in &entry.query.cells {
-                moved |= cell.with_task(|task| drive(task, limits))?;
+                if !cell.finish_if_done() {
+                    moved |= cell.with_task(|task| drive(task, limits))?;
+                    cell.finish_if_done();
+                }
             }
             if !moved {
                 return Ok(());
