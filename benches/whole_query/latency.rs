@@ -4,8 +4,8 @@
 //! from when it was due, so that a stall is not left out of the figures.
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use arrow::array::BinaryArray;

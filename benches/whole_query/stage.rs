@@ -74,8 +74,7 @@ fn encode(batches: &[BinaryArray], records: i64) -> Result<(), String> {
     let mut three = decode(&wanted)?;
     let rows: Vec<_> = batches.iter().map(|batch| three.decode(batch).columns).collect();
     let format = FormatSpec::new(Format::Json);
-    let mut encoder =
-        riverrun::format::encoder(&format, Side::Value, &columns(&wanted)).map_err(|e| e.to_string())?;
+    let mut encoder = riverrun::format::encoder(&format, Side::Value, &columns(&wanted)).map_err(|e| e.to_string())?;
     let watch = Watch::start();
     for (columns, batch) in rows.iter().zip(batches) {
         black_box(encoder.encode(columns, None, arrow::array::Array::len(batch)));

@@ -22,6 +22,11 @@ use super::source::SourceNode;
 /// Most rows in a step.
 const STEP_ROWS_MAX: usize = 8192;
 
+/// A task with so many times more rows left to read than it has handled since its last commit is far behind.
+const FAR_BEHIND: i64 = 16;
+/// Commits of a task that is far behind are so many times rarer: nobody waits for results that old, and more changes of a key become one.
+const FAR_BEHIND_INTERVALS: i64 = 5;
+
 /// How far inputs may be read: offset per partition, `None` for all there is.
 pub(super) type Limits<'a> = &'a dyn Fn(&TopicPartition) -> Option<Offset>;
 
@@ -126,6 +131,8 @@ struct Input {
     resume: Position,
     /// true if the last read gave all there was
     at_end: bool,
+    /// records that the last read left
+    left: i64,
 }
 
 /// One sub-topology for one partition.
@@ -139,6 +146,8 @@ pub(super) struct Task {
     checkpoint: Checkpoint,
     /// rows were processed since the last commit
     stepped: bool,
+    /// how many
+    stepped_rows: i64,
     step_rows: usize,
     commits: u64,
     reads: usize,
@@ -172,7 +181,7 @@ impl Task {
                     (Reader::Repartition(Box::new(RepartitionReader::new(&topology.internal_topics[*topic]))), true)
                 }
             };
-            inputs.push(Input { at: at.clone(), reader, resume: position, at_end: false });
+            inputs.push(Input { at: at.clone(), reader, resume: position, at_end: false, left: 0 });
             marks.push(InputMark { owner, at, committed: position, trim });
         }
         let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
@@ -191,6 +200,7 @@ impl Task {
             env,
             checkpoint,
             stepped: false,
+            stepped_rows: 0,
             step_rows: STEP_ROWS_MAX,
             commits: 0,
             reads: 0,
@@ -231,6 +241,7 @@ impl Task {
         self.env.ctx.wall_ms = now_ms;
         self.env.arrivals = step.arrivals;
         self.stepped = true;
+        self.stepped_rows += step.rows as i64;
         self.progress.rows_in.fetch_add(step.rows as u64, Ordering::Relaxed);
         self.progress.last_rows_ms.store(now_ms, Ordering::Relaxed);
         let before = self.pending_bytes();
@@ -252,8 +263,8 @@ impl Task {
             let now = self.shared.clock.now_ms();
             match stepped {
                 Stepped::On => {
-                    let late = now - self.checkpoint.last_commit_ms() >= interval;
-                    if late || self.wants_commit() {
+                    let since = now - self.checkpoint.last_commit_ms();
+                    if since >= interval * self.patience() || self.wants_commit() {
                         self.commit()?;
                     }
                     if now - start >= config.slice_ms {
@@ -286,7 +297,7 @@ impl Task {
         let moved = positions.iter().enumerate().any(|(i, p)| *p != self.checkpoint.committed(i));
         if self.stepped || moved || !self.env.out.is_empty() {
             self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms)?;
-            self.stepped = false;
+            (self.stepped, self.stepped_rows) = (false, 0);
             self.commits += 1;
             self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
             self.shared.committed();
@@ -306,6 +317,12 @@ impl Task {
         let client_rows = self.env.out.client_rows();
         let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
         client_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
+    }
+
+    /// How many commit intervals may pass before a commit. A client waits even for old results.
+    fn patience(&self) -> i64 {
+        let left = self.inputs.iter().map(|input| input.left).max().unwrap_or(0);
+        if self.shared.spec.client.is_some() { 1 } else { intervals_between_commits(left, self.stepped_rows) }
     }
 
     fn write_due_ms(&self) -> Option<i64> {
@@ -364,10 +381,10 @@ impl Task {
     fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<(), TaskError> {
         let limit = self.read_limit();
         let from = self.group.next_offset(input);
-        let Input { at, reader, resume, at_end } = &mut self.inputs[input];
+        let Input { at, reader, resume, at_end, left } = &mut self.inputs[input];
         let stop = limits(at);
         if stop.is_some_and(|stop| from >= stop) {
-            *at_end = true;
+            (*at_end, *left) = (true, 0);
             return Ok(());
         }
         let fetched = self.shared.log.read(at, from, limit)?;
@@ -382,6 +399,7 @@ impl Task {
             next = next.min(stop.max(from));
         }
         *at_end = next >= end;
+        *left = end - next;
         match read_rows(reader, &raw, *resume, next)? {
             Some(rows) => self.group.push(input, rows),
             None => self.group.skip_to(input, next),
@@ -413,6 +431,12 @@ impl Task {
             told.store(position.offset, Ordering::SeqCst);
         }
     }
+}
+
+/// How many intervals are between commits with so many records left to read and so many rows handled since the last one. The nearer the
+/// end, the sooner it commits: what waits for a commit is never more than a share of what is left.
+fn intervals_between_commits(left: i64, stepped_rows: i64) -> i64 {
+    if left > FAR_BEHIND.saturating_mul(stepped_rows) { FAR_BEHIND_INTERVALS } else { 1 }
 }
 
 /// The rows of what was read; `None` if it holds none.
@@ -455,4 +479,16 @@ pub(super) fn input_owner(topology: &Topology, owner: &Owner, sub: usize, input:
         .filter(|(place, spec)| *place < (sub, input) && input_topic(topology, spec) == topic)
         .count();
     if before == 0 { owner.clone() } else { Owner::new(format!("{}~{before}", owner.0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_far_behind_commits_wait() {
+        assert_eq!(intervals_between_commits(1_000_000, 10_000), FAR_BEHIND_INTERVALS);
+        assert_eq!(intervals_between_commits(1_000_000, 100_000), 1, "a tenth of what is left waits already");
+        assert_eq!(intervals_between_commits(0, 1), 1, "at the end");
+    }
 }
