@@ -74,6 +74,7 @@ fn batches(text: bool) -> Vec<ChangeBatch> {
             offset: (first as i64..(first + ROWS) as i64).collect(),
             window: None,
             headers: None,
+            keyed: None,
         };
         ChangeBatch { columns: vec![key, values], present: None, old: None, meta }
     };

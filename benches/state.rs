@@ -53,6 +53,7 @@ fn batch(keys: impl Iterator<Item = u64>, seq: impl Fn(usize) -> u32) -> ChangeB
         offset: (0..rows as i64).collect(),
         window: None,
         headers: None,
+        keyed: None,
     };
     ChangeBatch { columns, present: None, old: None, meta }
 }

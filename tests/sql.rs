@@ -120,6 +120,39 @@ fn an_expected_error_must_come_and_be_the_right_one() {
     assert_eq!(report.refusals, (1, 1));
 }
 
+/// The output keys of a projection and of a PARTITION BY over records with these keys (JSON, two columns).
+#[test]
+fn a_missing_key_is_not_a_key_of_nulls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("keys.jsonl");
+    let case = r#"{"name": "keys", "statements": [
+        "CREATE STREAM s (a INT KEY, b INT KEY, v INT) WITH (kafka_topic = 's', format = 'JSON');",
+        "CREATE STREAM o AS SELECT * FROM s WHERE v > 0;",
+        "CREATE STREAM p AS SELECT a, b, v FROM s PARTITION BY a, b;"],
+      "inputs": [{"topic": "s", "key": null, "value": {"V": 1}}, {"topic": "s", "key": {"A": null, "B": null}, "value": {"V": 2}},
+        {"topic": "s", "key": {"A": 1}, "value": {"V": 3}}],
+      "outputs": [{"topic": "O", "key": null, "value": {"V": 1}}, {"topic": "O", "key": {"A": null, "B": null}, "value": {"V": 2}},
+        {"topic": "O", "key": {"A": 1, "B": null}, "value": {"V": 3}}, {"topic": "P", "key": null, "value": {"V": 1}},
+        {"topic": "P", "key": {"A": null, "B": null}, "value": {"V": 2}}, {"topic": "P", "key": {"A": 1, "B": null}, "value": {"V": 3}}]}"#;
+    for swapped in [false, true] {
+        let case = case.replace('\n', "");
+        // PARTITION BY in another order makes a new key, which no record lacks
+        let case = match swapped {
+            true => case
+                .replace("a, b, v FROM s PARTITION BY a, b", "a, b, v FROM s PARTITION BY b, a")
+                .replace(r#""topic": "P", "key": null"#, r#""topic": "P", "key": {"B": null, "A": null}"#),
+            false => case,
+        };
+        fs::write(&file, case).expect("the file is written");
+        for batching in [Batching::One, Batching::Whole] {
+            let options = Options { batching, ..Options::default() };
+            let report = run(&[file.clone()], &options).unwrap_or_else(|e| panic!("{e}"));
+            let failure = report.cases[0].failure.as_ref().map(|f| (f.headline.clone(), f.detail.clone()));
+            assert_eq!((report.positives, failure), ((1, 1), None), "swapped {swapped}");
+        }
+    }
+}
+
 #[test]
 fn a_file_that_is_no_test_is_a_failed_test() {
     let (report, text) = printed("SHOW TOPICS;\n");

@@ -16,6 +16,7 @@ use super::relation::{KeyPart, RelColumn, RelRole, Relation, internal};
 use super::select::{ListOf, Namer, Selected, expand, name_in_list, names};
 use super::{AnalysisContext, sql_text};
 use crate::diagnostic::Diagnostic;
+use crate::format::Format;
 use crate::function::Registry;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp, arrow_schema_of};
 use crate::plan::topology::{AggregateCall, KeyWindow};
@@ -224,6 +225,7 @@ fn rekey(relation: Relation, keys: &[GroupKey]) -> Result<Relation, Diagnostic> 
         keys: keys.iter().map(|k| k.bound.expr.clone()).collect(),
         key_format: relation.key_format.clone(),
         role: "Aggregate-GroupBy".to_owned(),
+        partitions: None,
         drop_null_keys: true,
         drop_absent: !relation.is_table,
         regroup: relation.is_table,
@@ -320,6 +322,15 @@ fn aggregate_call(call: &Expr, before: &Relation, ctx: &AnalysisContext<'_>) -> 
             name.as_str()
         ))
         .at(call.span()));
+    }
+    if ctx.settings.ksql_only && signature.composite_state && before.value_format.format == Format::Delimited {
+        return Err(Diagnostic::user(format!(
+            "One of the functions used in the statement has an intermediate type that the value format can not handle: {} keeps a \
+             structure for each group, which DELIMITED can not hold. Please remove the function or change the format.",
+            name.as_str()
+        ))
+        .at(call.span())
+        .help("read a source of another format, such as JSON, or set riverrun.dialect to extended"));
     }
     let literals = literals.into_iter().skip(signature.column_args).flatten().collect();
     let mut args: Vec<DfExpr> = bound.into_iter().map(|b| b.expr).collect();
@@ -433,6 +444,13 @@ fn check_grouped(expr: &Expr, grouping: &Grouping, clause: &str, ctx: &AnalysisC
     if let ExprKind::Column(reference) = &expr.kind {
         let name = reference.name.as_str();
         let is_bound = [pseudo::WINDOWSTART, pseudo::WINDOWEND].contains(&name);
+        if is_bound && ctx.settings.ksql_only && grouping.before.is_join() {
+            return Err(Diagnostic::user(format!(
+                "{clause} column '{name}' cannot be resolved: ksqlDB has no window bounds over a join"
+            ))
+            .at(expr.span())
+            .help("set riverrun.dialect to extended, or make a stream of the join and group that"));
+        }
         if is_bound && (grouping.windowed || grouping.before.window.is_some()) {
             return Ok(());
         }

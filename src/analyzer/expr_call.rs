@@ -94,10 +94,15 @@ impl Binder<'_> {
             }
         }
         let (mut types, mut exprs) = (Vec::new(), Vec::new());
+        // a NULL among decimals is one of their types, not of the widest there is
+        let decimal = plain.iter().flatten().find_map(|v| v.ty.clone().filter(|ty| matches!(ty, SqlType::Decimal(..))));
         for (i, value) in plain.into_iter().enumerate() {
             let (Some(value), Some(pattern)) = (value, resolved.signature.pattern_at(i)) else { continue };
             let ty = match target(pattern, value.ty.as_ref(), &resolved.bindings) {
-                Ok(ty) => ty,
+                Ok(ty) => match (&ty, &value.ty, &decimal) {
+                    (SqlType::Decimal(..), None, Some(decimal)) => decimal.clone(),
+                    _ => ty,
+                },
                 // a NULL whose type nothing else hangs on
                 Err(_) if matches!(pattern, Pattern::Generic(_)) && !resolved.signature.result.has_generic() => {
                     SqlType::String

@@ -226,12 +226,15 @@ fn join_literal(common: &SqlType, literal: &Literal, ast: &ast::Expr) -> Result<
 
 /// The narrowest numeric type of a text.
 fn text_number_type(text: &str) -> Option<SqlType> {
-    let (value, scale) = decimal::parse(text::trim(text))?;
+    let text = text::trim(text);
+    let (value, scale) = decimal::parse(text)?;
+    // a text with a point or an exponent is a DECIMAL, whatever its value
+    let digits_only = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-'));
     let value = if scale < 0 { decimal::grow(value, u8::try_from(-scale).ok()?)? } else { value };
     let scale = u8::try_from(scale.max(0)).ok()?;
     Some(match value.to_i128() {
-        Some(whole) if scale == 0 && i32::try_from(whole).is_ok() => SqlType::Int,
-        Some(whole) if scale == 0 && i64::try_from(whole).is_ok() => SqlType::BigInt,
+        Some(whole) if digits_only && i32::try_from(whole).is_ok() => SqlType::Int,
+        Some(whole) if digits_only && i64::try_from(whole).is_ok() => SqlType::BigInt,
         _ => SqlType::Decimal(digits(value).max(scale + 1).min(76), scale.min(76)),
     })
 }

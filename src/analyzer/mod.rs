@@ -25,6 +25,7 @@ pub mod scope;
 pub mod select;
 pub mod sink;
 pub mod source;
+mod stream_join;
 
 use crate::catalog::Catalog;
 use crate::format::Format;
@@ -59,6 +60,8 @@ pub struct Settings {
     pub suppress_enabled: bool,
     /// `ksql.headers.columns.enabled`
     pub headers_enabled: bool,
+    /// `riverrun.dialect` is `ksql`: what ksqlDB refuses is refused, even where we could do it
+    pub ksql_only: bool,
 }
 
 impl Default for Settings {
@@ -72,6 +75,7 @@ impl Default for Settings {
             topic_prefix: String::new(),
             suppress_enabled: true,
             headers_enabled: true,
+            ksql_only: false,
         }
     }
 }

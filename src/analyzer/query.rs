@@ -71,7 +71,7 @@ pub fn analyze(query: &Query, of: ListOf, sink: &str, ctx: &AnalysisContext<'_>)
     let mut namer = Namer::new(&relation);
     let names = select::names(&select.items, &relation, &mut namer);
     let (relation, origin) = partitioned(relation, select, &names, ctx)?;
-    let (relation, items) = table_functions(relation, select, &names, ctx)?;
+    let (relation, items) = table_functions(relation, select, &names, of, ctx)?;
     let columns = bind_items(items, &relation, &mut namer, ctx)?;
     check_names(&columns, of)?;
     finish(query, columns, relation, origin, of, sink)
@@ -311,9 +311,14 @@ fn table_functions<'a>(
     mut relation: Relation,
     select: &'a Select,
     names: &[Option<String>],
+    of: ListOf,
     ctx: &AnalysisContext<'_>,
 ) -> Result<Functions<'a>, Diagnostic> {
-    let items = expand(&select.items, names, &relation)?;
+    let mut items = expand(&select.items, names, &relation)?;
+    if of == ListOf::Persistent && !relation.is_join() {
+        // the window of a windowed source goes into the key of the sink, not into columns
+        items.retain(|item| !matches!(item, Item::Column { column, .. } if column.role == RelRole::Bound));
+    }
     let mut calls: Vec<&Expr> = Vec::new();
     for item in &items {
         let (Item::Written { expr, .. } | Item::Fields { expr }) = item else { continue };
@@ -385,12 +390,13 @@ pub fn bind_items(
     for item in items {
         match item {
             Item::Column { column, name, span } => {
-                columns.push(Selected { name, expr: column.expr(), ty: column.ty, span, named: false });
+                columns.push(Selected { name, expr: column.expr(), ty: column.ty, span, named: false, starred: true });
             }
             Item::Fields { expr } => columns.extend(fields_of(expr, relation, namer, ctx)?),
             Item::Written { expr, name, named } => {
                 let bound = bind_in(expr, relation, ctx)?;
-                columns.push(Selected { name, expr: bound.expr, ty: bound.ty, span: expr.span(), named });
+                let (expr, span) = (bound.expr, expr.span());
+                columns.push(Selected { name, expr, ty: bound.ty, span, named, starred: false });
             }
         }
     }
@@ -424,6 +430,7 @@ fn fields_of(
                 ty: bound.ty,
                 span: expr.span(),
                 named: false,
+                starred: false,
             })
         })
         .collect()

@@ -22,8 +22,10 @@ pub struct Selected {
     pub ty: SqlType,
     /// where it was written
     pub span: Span,
-    /// given with AS, or by a star of a join
+    /// given with AS
     pub named: bool,
+    /// given by a star
+    pub starred: bool,
 }
 
 /// Which query the list belongs to; some rules differ.
@@ -203,7 +205,7 @@ impl Namer {
 /// Names the column.
 pub fn check_names(columns: &[Selected], of: ListOf) -> Result<(), Diagnostic> {
     for (i, c) in columns.iter().enumerate() {
-        if pseudo::is_pseudo(&c.name) && (c.named || of == ListOf::Persistent) {
+        if pseudo::is_pseudo(&c.name) && !c.starred && (c.named || of == ListOf::Persistent) {
             let text = if c.named {
                 format!("`{}` is a reserved column name.", c.name)
             } else {

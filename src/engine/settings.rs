@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::analyzer::Settings;
-use crate::config::Config;
+use crate::config::{Config, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::format::Format;
 use crate::function::FunctionLimits;
@@ -37,6 +37,7 @@ pub fn analysis(config: &Config) -> Result<Settings, Diagnostic> {
         topic_prefix: config.text("ksql.output.topic.name.prefix").unwrap_or_default().to_owned(),
         suppress_enabled: config.bool("ksql.suppress.enabled"),
         headers_enabled: config.bool("ksql.headers.columns.enabled"),
+        ksql_only: config.dialect() == Dialect::Ksql,
     })
 }
 
@@ -45,6 +46,9 @@ pub fn query(config: &Config) -> QuerySettings {
     let ms = |name: &str, default: i64| config.int(name).unwrap_or(default);
     QuerySettings {
         coalesce: config.int("cache.max.bytes.buffering") != Some(0),
+        memory_bytes: config
+            .bytes("query.state.memory.bytes")
+            .map_or(usize::MAX, |b| usize::try_from(b).unwrap_or(usize::MAX)),
         max_task_idle_ms: ms("max.task.idle.ms", 0),
         backoff_initial_ms: ms("ksql.query.retry.backoff.initial.ms", 15_000),
         backoff_max_ms: ms("ksql.query.retry.backoff.max.ms", 900_000),

@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
+use md5::{Digest, Md5};
 
 use super::columns::{Bytes, Ints, Outcome, Strs, binaries, prims, strings};
 use super::eval::{Failures, Reason};
-use super::md5::md5;
 use super::registry::{Function, Variation};
 use super::text::parse_base64;
 use super::udf::Call;
@@ -232,15 +232,17 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf16(&units).ok()
 }
 
+fn hex_lower(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
 fn md5_text(call: &Call<'_>, failures: &mut Failures<'_>) -> Out {
     let texts = Strs::of(&call.args[0])?;
-    Ok(strings(call.rows, failures, |row| {
-        Ok(texts.get(row).map(|text| md5(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect::<String>()))
-    }))
+    Ok(strings(call.rows, failures, |row| Ok(texts.get(row).map(|text| hex_lower(&Md5::digest(text.as_bytes()))))))
 }
 
 fn uuid_text(bytes: [u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let hex = hex_lower(&bytes);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 

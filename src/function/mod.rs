@@ -31,7 +31,6 @@ pub mod logic;
 pub mod map;
 pub mod mask;
 pub mod math;
-mod md5;
 pub mod regex;
 pub mod registry;
 pub mod relation;

@@ -11,7 +11,7 @@ use crate::state::encoding::{EncodedRows, KeyCodec};
 use crate::types::ChangeBatch;
 
 use super::computed::{Computed, report};
-use super::port::key_names;
+use super::port::{key_names, slice};
 use super::{LossKind, OperatorError, StepContext};
 
 /// Evaluates what the accumulators of a spec read.
@@ -31,6 +31,8 @@ pub(super) struct Pending {
     pub batch: ChangeBatch,
     /// their encoded keys, without window
     pub keys: EncodedRows,
+    /// their hashes
+    pub hashes: Vec<u64>,
     /// argument columns of each accumulator
     pub args: Vec<Vec<ArrayRef>>,
     /// the same of the old rows; empty for streams
@@ -83,7 +85,7 @@ impl Inputs {
             None => Vec::new(),
         };
         let keys = keys.encode(&batch.columns[..self.key_count], rows)?;
-        Ok(Pending { batch, keys, args, old_args, accepted, next: 0 })
+        Ok(Pending { batch, keys, hashes: Vec::with_capacity(rows), args, old_args, accepted, next: 0 })
     }
 
     fn arguments(
@@ -124,6 +126,12 @@ impl Inputs {
 }
 
 impl Pending {
+    /// The rows to come, if there are any.
+    pub fn rest(&self) -> Option<ChangeBatch> {
+        let left = self.batch.len() - self.next;
+        (left > 0).then(|| slice(&self.batch, self.next, left))
+    }
+
     /// True if row `row` counts.
     #[inline]
     pub fn counts(&self, row: usize) -> bool {

@@ -43,17 +43,12 @@ impl Computed {
         Ok(Self { operator, schema: schema.clone(), columns })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.columns.len()
-    }
-
-    /// True if one of the first `count` columns reads an input column from `from` on.
-    pub fn read_beyond(&self, count: usize, from: usize) -> bool {
-        self.columns.iter().take(count).any(|column| match column {
+    /// True if column `i` reads an input column from `from` on.
+    pub fn reads_beyond(&self, i: usize, from: usize) -> bool {
+        match &self.columns[i] {
             Column::Input(i) => *i >= from,
             Column::Expression { reads, .. } => reads.iter().any(|i| *i >= from),
-        })
+        }
     }
 
     /// Columns `range` of the output for `input`; failures on rows that are present are noted.

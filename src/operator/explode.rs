@@ -9,7 +9,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::Field;
 use datafusion::error::DataFusionError;
 
-use super::stateless::TableFunction;
+use super::flat_map::TableFunction;
 use crate::function::eval::{Failures, Report};
 use crate::function::table;
 

@@ -2,8 +2,8 @@
 //!
 //! No I/O, no clock, no threads: time, stores and output come in by the call. The walk of a step: the runtime hands a chain of
 //! operators one batch for each input that has rows; [`Operator::process`] pushes output batches, in processing order; with
-//! [`Progress::More`] the runtime ships the page and calls [`Operator::resume`] before that task takes input again. The subtle thing:
-//! the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
+//! [`Progress::More`] the runtime ships the page, may commit (then [`Operator::rest`] is part of the commit) and calls
+//! [`Operator::resume`] before that task takes input again. The subtle thing: the result of a step is that of handling its rows one at a time, in the order of their `seq`, however they happened to be cut.
 
 pub mod aggregate;
 mod aggregate_input;
@@ -12,11 +12,13 @@ pub mod chain;
 mod coalesce;
 mod computed;
 mod explode;
+pub mod flat_map;
 mod group_store;
 mod groups;
 mod port;
 pub mod session_aggregate;
 pub mod stateless;
+pub mod stream_stream_join;
 pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
@@ -28,6 +30,9 @@ use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::FunctionLimits;
 use crate::state::Store;
 use crate::types::ChangeBatch;
+
+/// Rows of a page, unless told otherwise.
+pub const PAGE_ROWS: usize = 8192;
 
 /// One batch for each input port of the operator that has rows in this step; rows are merged by `seq`.
 pub type Step = Vec<Option<ChangeBatch>>;
@@ -85,6 +90,8 @@ pub struct StepContext {
     pub coalesce: bool,
     /// wall clock of the step in ms, for what the reference throttles; never decides a result
     pub wall_ms: i64,
+    /// least wall-clock time between emissions of rows that an outer stream-stream join held back, in ms; 0: they are immediate
+    pub outer_emit_interval_ms: i64,
     /// the session's `ksql.*` limits that functions read (`ksql.functions.collect_list.limit`, …)
     pub limits: std::sync::Arc<FunctionLimits>,
 }
@@ -92,7 +99,14 @@ pub struct StepContext {
 impl StepContext {
     /// A context with defaults: pages of 8192 rows, no coalescing.
     pub fn new() -> Self {
-        Self { losses: Vec::new(), page_rows: 8192, coalesce: false, wall_ms: 0, limits: Default::default() }
+        Self {
+            losses: Vec::new(),
+            page_rows: PAGE_ROWS,
+            coalesce: false,
+            wall_ms: 0,
+            outer_emit_interval_ms: 0,
+            limits: Default::default(),
+        }
     }
 
     /// Reports a lost row or value.
@@ -114,6 +128,15 @@ pub enum Progress {
     Done,
     /// a page is full: ship it and call `resume`
     More,
+}
+
+/// What is left of a call after [`Progress::More`]: enough for another operator with the same state to go on exactly there.
+#[derive(Debug, Default)]
+pub struct Rest {
+    /// rows of the input that are not through, one batch a port
+    pub rows: Step,
+    /// how far the operator is within the first of them, in its own bytes; empty if it has not begun with it
+    pub within: Vec<u8>,
 }
 
 /// Why an operator stopped its query.
@@ -183,13 +206,32 @@ pub trait Operator: Send {
         Ok(Progress::Done)
     }
 
-    /// Gives out what coalescing held back; called before each commit.
+    /// What is left after [`Progress::More`], so that a commit can fall there; this operator goes on by [`Self::resume`] as if it had not
+    /// been asked. `None`: no commit can fall between its pages, as long as it is not written.
     ///
     /// # Errors
     /// The query must stop.
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        Ok(None)
+    }
+
+    /// Takes up what [`Self::rest`] of another operator gave at the commit that this one is restored to; [`Self::resume`] goes on.
+    ///
+    /// # Errors
+    /// If the rest is not one of this operator's.
+    fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
+        let _ = (rest, ctx);
+        Err(OperatorError::internal("an operator", "it cannot go on between pages"))
+    }
+
+    /// Gives out what coalescing held back; called before each commit, also between the pages of a step. With [`Progress::More`] it is
+    /// called again, after the page was shipped.
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         let _ = (ctx, out);
-        Ok(())
+        Ok(Progress::Done)
     }
 
     /// The operator's stores, always in the same order.

@@ -14,7 +14,7 @@ use crate::state::{KeyedTable, WARM_ROWS};
 use crate::topic::TopicError;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
-use super::OperatorError;
+use super::{OperatorError, Rest};
 
 /// Bytes of stored rows that one page may refer to; a bound on what a page of large rows takes.
 pub(super) const PAGE_BYTES: usize = 8 << 20;
@@ -78,6 +78,12 @@ impl Port {
         self.no_key.as_ref().is_some_and(|bits| bits.value(i))
     }
 
+    /// The rows to come, if there are any.
+    pub(super) fn rest(&self) -> Option<ChangeBatch> {
+        let left = self.batch.len() - self.next;
+        (left > 0).then(|| slice(&self.batch, self.next, left))
+    }
+
     /// The row as a store keeps it, if it exists.
     pub(super) fn stored(&self, i: usize) -> Option<&[u8]> {
         self.batch.is_present(i).then(|| self.rows.row(i))
@@ -104,6 +110,11 @@ impl Ports {
         self.0[port].as_mut().expect("a port with a next row is there")
     }
 
+    /// The rows to come.
+    pub(super) fn rest(&self) -> Rest {
+        Rest { rows: self.0.iter().map(|port| port.as_ref().and_then(Port::rest)).collect(), within: Vec::new() }
+    }
+
     /// Key columns of the picked rows.
     pub(super) fn gather_keys(&self, picks: &Picks, key_count: usize) -> Result<Vec<ArrayRef>, ArrowError> {
         let keys = |port: usize| self.0[port].as_ref().map_or(&[][..], |p| &p.batch.columns[..key_count]);
@@ -128,11 +139,13 @@ impl Ports {
             offset: picks.rows.iter().map(|&(p, i)| meta(p).offset[i]).collect(),
             window,
             headers: gather_headers(metas, picks)?,
+            keyed: None,
         })
     }
 }
 
-fn gather_headers(metas: [Option<&RowMeta>; 2], picks: &Picks) -> Result<Option<ArrayRef>, ArrowError> {
+/// The headers of the picked rows, if any row has some.
+pub(super) fn gather_headers(metas: [Option<&RowMeta>; 2], picks: &Picks) -> Result<Option<ArrayRef>, ArrowError> {
     let headers = metas.map(|m| m.and_then(|m| m.headers.as_ref()));
     let Some(some) = headers.iter().flatten().next() else { return Ok(None) };
     let none = new_null_array(some.data_type(), metas.iter().flatten().map(|m| m.rowtime.len()).max().unwrap_or(0));
@@ -215,6 +228,7 @@ pub(super) fn slice(batch: &ChangeBatch, from: usize, len: usize) -> ChangeBatch
                 .as_ref()
                 .map(|w| WindowBounds { start: w.start.slice(from, len), end: w.end.slice(from, len) }),
             headers: meta.headers.as_ref().map(|h| h.slice(from, len)),
+            keyed: bits(&meta.keyed),
         },
     }
 }

@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::function::FunctionLimits;
-use crate::function::aggregate::{Slot, Update};
+use crate::function::aggregate::{Emit, Slot, Update};
 use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds, WindowKind};
@@ -22,8 +22,10 @@ use super::aggregate::Core;
 use super::aggregate_input::Pending;
 use super::aggregate_output::{assemble, existed, values};
 use super::coalesce::Coalescer;
-use super::groups::{OWING, Span};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::groups::{GroupTable, OWING, Span};
+use super::port::slice;
+use super::window_aggregate::Within;
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 /// Stream time before the first row.
 const NO_TIME: i64 = i64::MIN;
@@ -41,7 +43,10 @@ pub struct SessionAggregate {
     coalescer: Coalescer,
     /// sessions that closed, with the row that closed them; the first ones may be of a page that is through
     due: VecDeque<(Slot, u32)>,
-    due_meta: Option<RowMeta>,
+    /// start and key of the last final result given out
+    given: (i64, Vec<u8>),
+    /// sessions that end before this were closed by earlier rows than the last one that closed any
+    closed_before: i64,
     found: Vec<Slot>,
 }
 
@@ -91,7 +96,8 @@ impl SessionAggregate {
             page: Page::default(),
             coalescer: Coalescer::default(),
             due: VecDeque::new(),
-            due_meta: None,
+            given: (NO_TIME, Vec::new()),
+            closed_before: NO_TIME,
             found: Vec::new(),
         })
     }
@@ -134,15 +140,17 @@ impl SessionAggregate {
     }
 
     fn page(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
-        if self.give_due(ctx, out)? {
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        if self.give_due(&pending.batch.meta, ctx, out)? {
+            self.pending = Some(pending);
             return Ok(Progress::More);
         }
-        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
         let (from, rows) = (pending.next, pending.batch.len());
         let limit = self.core.page_limit(ctx);
-        // without output rows, updates are what bounds a page
-        while pending.next < rows && self.page.rows.len().max(self.page.updates.len()) < limit {
+        // Without output rows, updates are what bounds a page. What is due beyond a page is all due by one row, the last.
+        while pending.next < rows && self.page.rows.len().max(self.page.updates.len()).max(self.due.len()) < limit {
             let row = pending.next;
+            self.core.warm(&pending, row, |_| 0);
             if pending.counts(row) && !self.take(&pending, row, from, ctx)? {
                 break;
             }
@@ -155,14 +163,13 @@ impl SessionAggregate {
         }
         self.page = Page::default();
         self.core.store.owing += self.due.len();
-        self.due_meta = Some(pending.batch.meta.clone());
-        let done = to == rows;
-        if !done {
-            self.pending = Some(pending);
-        }
-        let owes = self.give_due(ctx, out)?;
+        let owes = self.give_due(&pending.batch.meta, ctx, out)?;
         self.expire()?;
-        Ok(if done && !owes { Progress::Done } else { Progress::More })
+        if to == rows && !owes {
+            return Ok(Progress::Done);
+        }
+        self.pending = Some(pending);
+        Ok(Progress::More)
     }
 
     /// Takes a row into its session; false if the page must end before it.
@@ -174,31 +181,25 @@ impl SessionAggregate {
         ctx: &mut StepContext,
     ) -> Result<bool, OperatorError> {
         let time = pending.batch.meta.rowtime[row];
-        let key = pending.keys.row(row);
-        let hash = self.core.store.groups.hash(key);
+        let (key, hash) = (pending.keys.row(row), pending.hashes[row]);
         let mut found = std::mem::take(&mut self.found);
-        self.core.store.sessions(hash, key, &mut found)?;
-        self.keep_closed(&found);
-        let groups = &self.core.store.groups;
-        // what expired by an earlier row of the page is taken away at its end only, but is gone for this row
-        let from_end = time.saturating_sub(self.gap_ms).max(self.kept_from());
-        found.retain(|&slot| {
-            let window = groups.head(slot).window;
-            window.end >= from_end && window.start <= time.saturating_add(self.gap_ms)
-        });
+        // what expired by an earlier row is taken away later only, but is gone for this row
+        let near = (time.saturating_sub(self.gap_ms).max(self.kept_from()), time.saturating_add(self.gap_ms));
+        self.core.store.sessions(hash, key, near, &mut found)?;
+        self.keep_closed(hash, key);
         let takes = self.merge_into(pending, row, (hash, key), &found, from, ctx)?;
         self.found = found;
         Ok(takes)
     }
 
     /// EMIT FINAL: sessions that gave their result stay until their retention is over, also those just read from the store behind.
-    fn keep_closed(&mut self, found: &[Slot]) {
+    fn keep_closed(&mut self, hash: u64, key: &[u8]) {
         if !self.emit_final {
             return;
         }
         let kept_after = self.kept_after_ms();
         let groups = &mut self.core.store.groups;
-        for &slot in found {
+        for slot in groups.sessions(hash, key).collect::<Vec<_>>() {
             let mark = groups.head(slot).window.end.saturating_add(kept_after);
             if !groups.head(slot).is(OWING) && groups.mark(slot) < mark {
                 groups.put_in_order(slot, mark);
@@ -275,6 +276,7 @@ impl SessionAggregate {
         if self.stream_time.is_some_and(|known| known >= time) {
             return;
         }
+        let closed_before = self.close_time();
         self.stream_time = Some(time);
         if !self.emit_final {
             return;
@@ -286,10 +288,10 @@ impl SessionAggregate {
         // expired ones go at the end of the page
         others.into_iter().for_each(|slot| groups.put_in_order(slot, groups.mark(slot)));
         closing.retain(|&slot| !self.due.iter().any(|(due, _)| *due == slot));
-        closing.sort_by(|&a, &b| {
-            let (a, b) = (groups.head(a), groups.head(b));
-            a.window.start.cmp(&b.window.start).then_with(|| a.key().cmp(b.key()))
-        });
+        if !closing.is_empty() {
+            self.closed_before = closed_before;
+        }
+        in_order(groups, &mut closing);
         self.due.extend(closing.iter().map(|&slot| (slot, row as u32)));
     }
 
@@ -359,9 +361,9 @@ impl SessionAggregate {
         if updates.is_empty() {
             return Ok(());
         }
-        let silent = self.emit_final.then(|| vec![false; updates.len()]);
+        let emit = if self.emit_final { Emit::None } else { Emit::All };
         self.page.values += updates.len() as u32;
-        self.core.update(&updates, pending, from, to, silent.as_deref())
+        self.core.update(&updates, pending, from, to, emit)
     }
 
     /// Gives the rows of the page out, or holds them back.
@@ -428,12 +430,36 @@ impl SessionAggregate {
         (0..new.len()).map(column).collect()
     }
 
-    /// Gives out a page of final results; true if there are more.
-    fn give_due(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<bool, OperatorError> {
+    /// Takes up the final results that the first row of the rest made due, from the one after `given` on.
+    fn reopen_due(&mut self, given: (i64, Vec<u8>), closed_before: i64) {
+        let close = self.close_time();
+        let groups = &mut self.core.store.groups;
+        let is_due = |&slot: &Slot| {
+            let window = groups.head(slot).window;
+            let after = (window.start, groups.key(slot)) > (given.0, given.1.as_slice());
+            closed_before <= window.end && window.end < close && after
+        };
+        let mut due: Vec<Slot> = groups.live().filter(is_due).collect();
+        in_order(groups, &mut due);
+        due.iter().for_each(|&slot| groups.head_mut(slot).flags |= OWING);
+        self.core.store.owing += due.len();
+        self.due = due.into_iter().map(|slot| (slot, 0)).collect();
+        (self.given, self.closed_before) = (given, closed_before);
+    }
+
+    /// Gives out a page of final results, caused by rows of `meta`; true if there are more.
+    fn give_due(
+        &mut self,
+        meta: &RowMeta,
+        ctx: &StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<bool, OperatorError> {
         let count = self.due.len().min(ctx.page_rows.max(1));
         let page: Vec<(Slot, u32)> = self.due.drain(..count).collect();
-        let Some(meta) = self.due_meta.as_ref().filter(|_| count > 0) else { return Ok(false) };
+        let Some(&(last, _)) = page.last() else { return Ok(false) };
         out.push(self.core.final_rows(&page, meta)?);
+        let groups = &self.core.store.groups;
+        self.given = (groups.head(last).window.start, groups.key(last).to_vec());
         let kept_after = self.kept_after_ms();
         for (slot, _) in page {
             let end = self.core.store.groups.head(slot).window.end;
@@ -447,12 +473,20 @@ impl SessionAggregate {
         self.core.store.set_stream_time(time);
         let before = self.kept_from();
         let mark = if self.emit_final { self.close_time() } else { before };
-        Ok(self.core.store.expire(mark, before)?)
+        Ok(self.core.store.expire_sessions(mark, before)?)
     }
 
     fn release(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
         self.coalescer.drain(ctx.page_rows, 0, out).map_err(|e| OperatorError::internal("session aggregate", e))
     }
+}
+
+/// Sorts sessions as their final results are given out: by start, then by key.
+fn in_order(groups: &GroupTable, slots: &mut [Slot]) {
+    slots.sort_by(|&a, &b| {
+        let start = |slot| groups.head(slot).window.start;
+        start(a).cmp(&start(b)).then_with(|| groups.key(a).cmp(groups.key(b)))
+    });
 }
 
 impl Operator for SessionAggregate {
@@ -471,8 +505,35 @@ impl Operator for SessionAggregate {
         self.page(ctx, out)
     }
 
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
-        self.release(ctx, out)
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        let Some(pending) = &self.pending else { return Ok(None) };
+        let owed = self.due.front().map(|(_, row)| *row as usize);
+        let first = owed.unwrap_or(pending.next);
+        let within = Within {
+            taken: first < pending.next,
+            resume_at: owed.map(|_| self.closed_before),
+            given: owed.map(|_| self.given.clone()),
+        };
+        let rows = slice(&pending.batch, first, pending.batch.len() - first);
+        Ok(Some(Rest { rows: vec![Some(rows)], within: within.encode() }))
+    }
+
+    fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
+        self.begin()?;
+        let within = Within::decode(&rest.within)?;
+        self.pending = self.core.reopen(rest.rows, ctx)?;
+        if let Some(pending) = &mut self.pending {
+            pending.next = usize::from(within.taken);
+        }
+        if let (Some(given), Some(closed_before)) = (within.given, within.resume_at) {
+            self.reopen_due(given, closed_before);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.release(ctx, out)?;
+        Ok(Progress::Done)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

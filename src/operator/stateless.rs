@@ -1,13 +1,14 @@
-//! Filter, Project, FlatMap and Regroup: operators that look at one row at a time and remember none.
+//! Filter, Project and Regroup: operators that look at one row at a time and remember none.
 //!
 //! They keep order, times and headers of rows. The subtle thing is what they do with rows that are absent, which is not the same for
 //! streams (a NULL value) and tables (a tombstone): each operator says it.
 
-use arrow::array::{Array, ArrayRef, ListArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
+use datafusion::common::Column;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::Expr;
 
@@ -126,6 +127,8 @@ pub struct Project {
     computed: Computed,
     key_count: usize,
     input_keys: usize,
+    /// the key is that of the input, so rows without record key stay so
+    keeps_key: bool,
     is_table: bool,
 }
 
@@ -142,24 +145,23 @@ impl Project {
         input_keys: usize,
         key_count: usize,
     ) -> Result<Self, OperatorError> {
-        Ok(Self { computed: Computed::new("project", exprs, input)?, key_count, input_keys, is_table })
+        let column = |i: usize| Expr::Column(Column::new_unqualified(input.field(i).name()));
+        let keeps_key = key_count == input_keys && (0..key_count).all(|i| exprs[i] == column(i));
+        Ok(Self { computed: Computed::new("project", exprs, input)?, key_count, input_keys, keeps_key, is_table })
     }
 
     fn apply(&self, batch: ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch, OperatorError> {
         let (rows, present) = (batch.len(), batch.present.as_ref());
         let mut failures = Vec::new();
-        let nulled = present.is_some() && self.computed.read_beyond(self.key_count, self.input_keys);
-        let mut columns = if nulled {
+        let mut columns = self.computed.evaluate_all(&batch.columns, rows, present, &mut failures)?;
+        if present.is_some() {
             // what value columns of absent rows hold means nothing: keys must not be made of it
-            let mut input = batch.columns[..self.input_keys].to_vec();
-            let values = null_unless(&batch.columns[self.input_keys..], present);
-            input.extend(values.map_err(|e| OperatorError::internal("project", e))?);
-            self.computed.evaluate(0..self.key_count, &input, rows, present, &mut failures)?
-        } else {
-            self.computed.evaluate(0..self.key_count, &batch.columns, rows, present, &mut failures)?
-        };
-        let values = self.key_count..self.computed.len();
-        columns.extend(self.computed.evaluate(values, &batch.columns, rows, present, &mut failures)?);
+            for i in (0..self.key_count).filter(|&i| self.computed.reads_beyond(i, self.input_keys)) {
+                let nulled =
+                    null_unless(&columns[i..=i], present).map_err(|e| OperatorError::internal("project", e))?;
+                columns.splice(i..=i, nulled);
+            }
+        }
         report(failures, &batch.meta.offset, ctx);
         let old = match &batch.old {
             Some(old) if self.is_table => {
@@ -169,106 +171,15 @@ impl Project {
             }
             _ => None,
         };
-        Ok(ChangeBatch { columns, old, ..batch })
+        let mut out = ChangeBatch { columns, old, ..batch };
+        if !self.keeps_key {
+            out.meta.keyed = None;
+        }
+        Ok(out)
     }
 }
 
 impl Operator for Project {
-    fn process(
-        &mut self,
-        step: Step,
-        ctx: &mut StepContext,
-        out: &mut Vec<ChangeBatch>,
-    ) -> Result<Progress, OperatorError> {
-        for batch in step.into_iter().flatten() {
-            push(self.apply(batch, ctx)?, out);
-        }
-        Ok(Progress::Done)
-    }
-}
-
-/// What FlatMap needs of a table function: the lists of its elements.
-pub trait TableFunction: Send + Sync {
-    /// The elements that each row gives; NULL or empty for none. A row on which the function fails gives none and is reported.
-    ///
-    /// # Errors
-    /// A defect of ours: Arrow refused what analysis let pass.
-    fn lists(&self, argument: &ArrayRef, report: Report<'_>) -> Result<ListArray, DataFusionError>;
-}
-
-/// Table functions in SELECT: each row becomes as many as its longest list; shorter lists are padded with NULL.
-///
-/// Absent rows are dropped, and rows without any element are, too. Output columns are the kept ones, then one a call. Streams only.
-pub struct FlatMap {
-    arguments: Computed,
-    functions: Vec<Box<dyn TableFunction>>,
-    keep: Vec<usize>,
-}
-
-impl FlatMap {
-    /// Calls `functions[i]` with `arguments[i]` over rows of `input`; `keep` are the input columns that are repeated.
-    ///
-    /// # Errors
-    /// If an argument names a column that is not there: a defect of ours.
-    pub fn new(
-        functions: Vec<Box<dyn TableFunction>>,
-        arguments: &[Expr],
-        keep: &[usize],
-        input: &SchemaRef,
-    ) -> Result<Self, OperatorError> {
-        debug_assert_eq!(functions.len(), arguments.len());
-        Ok(Self { arguments: Computed::new("flat map", arguments, input)?, functions, keep: keep.to_vec() })
-    }
-
-    fn apply(&self, batch: ChangeBatch, ctx: &mut StepContext) -> Result<ChangeBatch, OperatorError> {
-        let internal = |e: DataFusionError| OperatorError::internal("flat map", e);
-        let rows = batch.len();
-        let mut failures = Vec::new();
-        let arguments = self.arguments.evaluate_all(&batch.columns, rows, batch.present.as_ref(), &mut failures)?;
-        let mut lists = Vec::with_capacity(arguments.len());
-        for (function, argument) in self.functions.iter().zip(&arguments) {
-            let mut note = |row: usize, reason: &str| {
-                if batch.is_present(row) {
-                    failures.push((row, reason.to_owned()));
-                }
-            };
-            lists.push(function.lists(argument, &mut note).map_err(internal)?);
-        }
-        report(failures, &batch.meta.offset, ctx);
-        self.zip(&batch, &lists).map_err(|e| OperatorError::internal("flat map", e))
-    }
-
-    fn zip(&self, batch: &ChangeBatch, lists: &[ListArray]) -> Result<ChangeBatch, ArrowError> {
-        let mut rows: Vec<u32> = Vec::new();
-        let mut elements: Vec<Vec<Option<u32>>> = vec![Vec::new(); lists.len()];
-        for row in (0..batch.len()).filter(|&row| batch.is_present(row)) {
-            let ranges = lists.iter().map(|list| elements_of(list, row));
-            let longest = ranges.clone().map(|range| range.len()).max().unwrap_or(0);
-            rows.extend(std::iter::repeat_n(row as u32, longest));
-            for (elements, range) in elements.iter_mut().zip(ranges) {
-                let padding = longest - range.len();
-                elements.extend(range.map(|at| Some(at as u32)));
-                elements.extend(std::iter::repeat_n(None, padding));
-            }
-        }
-        let by = UInt32Array::from(rows.clone());
-        let kept = self.keep.iter().map(|&i| take(&batch.columns[i], &by, None));
-        let zipped = lists.iter().zip(elements).map(|(list, at)| take(list.values(), &UInt32Array::from(at), None));
-        Ok(ChangeBatch {
-            columns: kept.chain(zipped).collect::<Result<_, _>>()?,
-            present: None,
-            old: None,
-            meta: batch.meta.take(&rows)?,
-        })
-    }
-}
-
-fn elements_of(list: &ListArray, row: usize) -> std::ops::Range<usize> {
-    let offsets = list.value_offsets();
-    if list.is_null(row) { 0..0 } else { offsets[row] as usize..offsets[row + 1] as usize }
-}
-
-impl Operator for FlatMap {
     fn process(
         &mut self,
         step: Step,

@@ -12,7 +12,7 @@ use crate::state::{KeyedTable, RowRef, Store};
 use crate::types::ChangeBatch;
 
 use super::port::{PAGE_BYTES, Picks, Port, Ports, arrow_error, key_names, null_unless, split_types};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 const NAME: &str = "stream-table join";
 const STREAM: usize = 0;
@@ -64,6 +64,16 @@ impl StreamTableJoin {
             table: KeyedTable::new(spec.right_store.as_str()),
             pending: None,
         })
+    }
+
+    fn open(&mut self, step: Step) -> Result<(), OperatorError> {
+        let mut step = step.into_iter();
+        let mut open = |rows: Option<&RowCodec>| match step.next().flatten() {
+            Some(batch) if !batch.is_empty() => Port::open(batch, &self.keys, rows).map(Some),
+            _ => Ok(None),
+        };
+        self.pending = Some(Ports([open(None)?, open(Some(&self.rows))?]));
+        Ok(())
     }
 
     fn page(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
@@ -145,17 +155,20 @@ impl Operator for StreamTableJoin {
         ctx: &mut StepContext,
         out: &mut Vec<ChangeBatch>,
     ) -> Result<Progress, OperatorError> {
-        let mut step = step.into_iter();
-        let mut open = |rows: Option<&RowCodec>| match step.next().flatten() {
-            Some(batch) if !batch.is_empty() => Port::open(batch, &self.keys, rows).map(Some),
-            _ => Ok(None),
-        };
-        self.pending = Some(Ports([open(None)?, open(Some(&self.rows))?]));
+        self.open(step)?;
         self.page(ctx, out)
     }
 
     fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.page(ctx, out)
+    }
+
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        Ok(self.pending.as_ref().map(Ports::rest))
+    }
+
+    fn reopen(&mut self, rest: Rest, _: &mut StepContext) -> Result<(), OperatorError> {
+        self.open(rest.rows)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

@@ -13,7 +13,7 @@ use crate::types::{ChangeBatch, OldRows};
 
 use super::coalesce::Coalescer;
 use super::port::{PAGE_BYTES, Picks, Port, Ports, arrow_error, key_names, null_unless, split_types};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 const NAME: &str = "table-table join";
 
@@ -107,6 +107,16 @@ impl TableTableJoin {
             pending: None,
             held: Coalescer::default(),
         })
+    }
+
+    fn open(&mut self, step: Step) -> Result<(), OperatorError> {
+        let mut step = step.into_iter();
+        let mut open = |side: &Side| match step.next().flatten() {
+            Some(batch) if !batch.is_empty() => Port::open(batch, &self.keys, Some(&side.rows)).map(Some),
+            _ => Ok(None),
+        };
+        self.pending = Some(Ports([open(&self.sides[0])?, open(&self.sides[1])?]));
+        Ok(())
     }
 
     fn pages(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
@@ -281,12 +291,7 @@ impl Operator for TableTableJoin {
         ctx: &mut StepContext,
         out: &mut Vec<ChangeBatch>,
     ) -> Result<Progress, OperatorError> {
-        let mut step = step.into_iter();
-        let mut open = |side: &Side| match step.next().flatten() {
-            Some(batch) if !batch.is_empty() => Port::open(batch, &self.keys, Some(&side.rows)).map(Some),
-            _ => Ok(None),
-        };
-        self.pending = Some(Ports([open(&self.sides[0])?, open(&self.sides[1])?]));
+        self.open(step)?;
         self.pages(ctx, out)
     }
 
@@ -294,8 +299,17 @@ impl Operator for TableTableJoin {
         self.pages(ctx, out)
     }
 
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
-        self.held.drain(ctx.page_rows, 0, out).map_err(arrow_error(NAME))
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        Ok(self.pending.as_ref().map(Ports::rest))
+    }
+
+    fn reopen(&mut self, rest: Rest, _: &mut StepContext) -> Result<(), OperatorError> {
+        self.open(rest.rows)
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.held.drain(ctx.page_rows, 0, out).map_err(arrow_error(NAME))?;
+        Ok(Progress::Done)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

@@ -10,7 +10,7 @@ use crate::state::{KeyedTable, RowRef, Store};
 use crate::types::{ChangeBatch, OldRows};
 
 use super::port::{PAGE_BYTES, Port, key_names, slice, split_types};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 const NAME: &str = "upsert";
 
@@ -106,6 +106,17 @@ impl Operator for UpsertOperator {
 
     fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.page(ctx, out)
+    }
+
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        Ok(self.pending.as_ref().map(|port| Rest { rows: vec![port.rest()], within: Vec::new() }))
+    }
+
+    fn reopen(&mut self, rest: Rest, _: &mut StepContext) -> Result<(), OperatorError> {
+        if let (Some(kept), Some(batch)) = (&self.kept, rest.rows.into_iter().flatten().next()) {
+            self.pending = Some(Port::open(batch, &kept.keys, Some(&kept.rows))?);
+        }
+        Ok(())
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

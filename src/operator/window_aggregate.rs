@@ -11,16 +11,18 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 
 use crate::function::FunctionLimits;
-use crate::function::aggregate::Slot;
+use crate::function::aggregate::{Emit, Slot};
 use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
+use crate::topic::TopicError;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowKind, WindowSpec};
 
 use super::aggregate::Core;
 use super::aggregate_input::Pending;
 use super::aggregate_output::current;
 use super::groups::{OWING, Span};
-use super::{LossKind, Operator, OperatorError, Progress, Step, StepContext};
+use super::port::slice;
+use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 /// Stream time before the first row.
 const NO_TIME: i64 = i64::MIN;
@@ -67,9 +69,10 @@ struct Finals {
     next_start: i64,
     /// groups that are to be given out, with the row that closed their window
     due: Vec<(Slot, u32)>,
-    /// those of pages to come; their input rows
+    /// those of pages to come
     rest: VecDeque<(Slot, u32)>,
-    meta: Option<RowMeta>,
+    /// start of the window and key of the last result given out
+    given: (i64, Vec<u8>),
 }
 
 impl WindowAggregate {
@@ -95,7 +98,12 @@ impl WindowAggregate {
             stream_time: None,
             pending: None,
             resume_at: None,
-            finals: spec.emit_final.then(|| Finals { next_start, due: Vec::new(), rest: VecDeque::new(), meta: None }),
+            finals: spec.emit_final.then(|| Finals {
+                next_start,
+                due: Vec::new(),
+                rest: VecDeque::new(),
+                given: (next_start, Vec::new()),
+            }),
         })
     }
 
@@ -119,14 +127,19 @@ impl WindowAggregate {
     }
 
     fn page(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
-        if self.give_finals(ctx, out)? {
+        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
+        if self.give_finals(&pending.batch.meta, ctx, out)? {
+            self.pending = Some(pending);
             return Ok(Progress::More);
         }
-        let Some(mut pending) = self.pending.take() else { return Ok(Progress::Done) };
         let (from, rows) = (pending.next, pending.batch.len());
         let limit = self.core.page_limit(ctx);
-        while pending.next < rows && self.core.page.emissions.len() < limit {
+        // What is due beyond a page is all due by one row, the last: so that it can be told in a word where a page ended.
+        let due = |finals: &Option<Finals>| finals.as_ref().map_or(0, |finals| finals.due.len());
+        while pending.next < rows && self.core.page.emissions.len().max(due(&self.finals)) < limit {
             let row = pending.next;
+            let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
+            self.core.warm(&pending, row, |row| windows.first_start(times[row].max(0)));
             if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
                 pending.next += 1;
             }
@@ -139,16 +152,15 @@ impl WindowAggregate {
                 self.core.finish_silently(&pending, from, to)?;
                 self.core.store.owing += finals.due.len();
                 finals.rest.extend(finals.due.drain(..));
-                finals.meta = Some(pending.batch.meta.clone());
             }
         }
-        let done = pending.next == rows;
-        if !done {
-            self.pending = Some(pending);
+        let owes = self.give_finals(&pending.batch.meta, ctx, out)?;
+        self.expire(self.finals.is_some())?;
+        if pending.next == rows && !owes {
+            return Ok(Progress::Done);
         }
-        let owes = self.give_finals(ctx, out)?;
-        self.expire()?;
-        Ok(if done && !owes { Progress::Done } else { Progress::More })
+        self.pending = Some(pending);
+        Ok(Progress::More)
     }
 
     /// Takes a row into its windows; false if the page is full before the last one.
@@ -171,8 +183,7 @@ impl WindowAggregate {
             self.stream_time = Some(stream_time);
             self.close(stream_time, row, pending, ctx);
         }
-        let key = pending.keys.row(row);
-        let hash = self.core.store.groups.hash(key);
+        let (key, hash) = (pending.keys.row(row), pending.hashes[row]);
         let mut start = self.resume_at.take().unwrap_or_else(|| self.windows.first_start(time));
         while start <= time {
             if self.core.page.emissions.len() >= limit {
@@ -231,21 +242,86 @@ impl WindowAggregate {
         }
     }
 
-    /// Gives out a page of final results; true if there are more.
-    fn give_finals(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<bool, OperatorError> {
+    /// Gives out a page of final results, caused by rows of `meta`; true if there are more.
+    fn give_finals(
+        &mut self,
+        meta: &RowMeta,
+        ctx: &StepContext,
+        out: &mut Vec<ChangeBatch>,
+    ) -> Result<bool, OperatorError> {
         let Some(finals) = &mut self.finals else { return Ok(false) };
         let count = finals.rest.len().min(ctx.page_rows.max(1));
         let page: Vec<(Slot, u32)> = finals.rest.drain(..count).collect();
-        let Some(meta) = finals.meta.as_ref().filter(|_| count > 0) else { return Ok(false) };
+        let Some(&(last, _)) = page.last() else { return Ok(false) };
         out.push(self.core.final_rows(&page, meta)?);
+        let groups = &self.core.store.groups;
+        finals.given = (groups.head(last).window.start, groups.key(last).to_vec());
         Ok(!finals.rest.is_empty())
     }
 
-    fn expire(&mut self) -> Result<(), OperatorError> {
+    /// Takes up the final results that the first row of the rest made due, from the one after `given` on.
+    fn reopen_finals(&mut self, given: (i64, Vec<u8>)) {
+        let Some(finals) = &mut self.finals else { return };
+        let groups = &mut self.core.store.groups;
+        let mut from = given.0;
+        while let Some(start) = groups.next_start(from).filter(|&start| start < finals.next_start) {
+            for slot in groups.starting_at(start) {
+                if (start, groups.key(slot)) > (given.0, given.1.as_slice()) {
+                    groups.head_mut(slot).flags |= OWING;
+                    self.core.store.owing += 1;
+                    finals.rest.push_back((slot, 0));
+                }
+            }
+            from = start + 1;
+        }
+        finals.given = given;
+    }
+
+    fn expire(&mut self, flushed: bool) -> Result<(), OperatorError> {
         let Some(time) = self.stream_time.filter(|time| *time != NO_TIME) else { return Ok(()) };
         self.core.store.set_stream_time(time);
         let before = time.saturating_sub(self.windows.spec.retention_ms);
-        Ok(self.core.store.expire(before, before)?)
+        Ok(self.core.store.expire_windows(before, flushed)?)
+    }
+}
+
+/// How far a windowed aggregate is within the first row of its rest.
+pub(super) struct Within {
+    /// the row itself is through, only results that it made due are not
+    pub taken: bool,
+    /// start of the row's next window
+    pub resume_at: Option<i64>,
+    /// start of the window and key of the last result given out, if others are due
+    pub given: Option<(i64, Vec<u8>)>,
+}
+
+impl Within {
+    /// Flags, two numbers, a key.
+    pub fn encode(&self) -> Vec<u8> {
+        let (start, key) = self.given.as_ref().map_or((0, &[][..]), |(start, key)| (*start, key));
+        let flag = |bit: bool, at: u8| u8::from(bit) << at;
+        let flags = flag(self.taken, 0) | flag(self.resume_at.is_some(), 1) | flag(self.given.is_some(), 2);
+        let mut bytes = vec![flags];
+        bytes.extend_from_slice(&self.resume_at.unwrap_or(0).to_le_bytes());
+        bytes.extend_from_slice(&start.to_le_bytes());
+        bytes.extend_from_slice(key);
+        bytes
+    }
+
+    /// What [`Self::encode`] made.
+    ///
+    /// # Errors
+    /// If it did not.
+    pub fn decode(bytes: &[u8]) -> Result<Self, OperatorError> {
+        let damaged = || TopicError::Corrupt("the cursor of a windowed aggregate is cut short".into());
+        let (head, key) = bytes.split_at_checked(17).ok_or_else(damaged)?;
+        let number = |at: usize| head[at..at + 8].try_into().map(i64::from_le_bytes).map_err(|_| damaged());
+        let (resume_at, start) = (number(1)?, number(9)?);
+        Ok(Self {
+            taken: head[0] & 1 != 0,
+            resume_at: (head[0] & 2 != 0).then_some(resume_at),
+            given: (head[0] & 4 != 0).then(|| (start, key.to_vec())),
+        })
     }
 }
 
@@ -256,10 +332,12 @@ impl Core {
     /// If a function fails, or the store behind cannot be read.
     pub fn finish_silently(&mut self, pending: &Pending, from: usize, to: usize) -> Result<(), OperatorError> {
         self.store.load()?;
+        if self.page.updates.is_empty() {
+            return Ok(());
+        }
         let mut page = std::mem::take(&mut self.page);
-        self.settle_rowtimes(&mut page.emissions);
         page.updates.iter_mut().for_each(|update| update.row -= from as u32);
-        self.update(&page.updates, pending, from, to, Some(&vec![false; page.updates.len()]))?;
+        self.update(&page.updates, pending, from, to, Emit::None)?;
         page.clear();
         self.page = page;
         Ok(())
@@ -301,9 +379,37 @@ impl Operator for WindowAggregate {
         self.page(ctx, out)
     }
 
-    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
-        self.core.flush(ctx, out)?;
-        self.expire()
+    fn rest(&self) -> Result<Option<Rest>, OperatorError> {
+        let Some(pending) = &self.pending else { return Ok(None) };
+        let owed = self.finals.as_ref().and_then(|finals| Some((finals.rest.front()?.1 as usize, &finals.given)));
+        let first = owed.map_or(pending.next, |(row, _)| row);
+        let within = Within {
+            taken: first < pending.next,
+            resume_at: self.resume_at,
+            given: owed.map(|(_, given)| given.clone()),
+        };
+        let rows = slice(&pending.batch, first, pending.batch.len() - first);
+        Ok(Some(Rest { rows: vec![Some(rows)], within: within.encode() }))
+    }
+
+    fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
+        self.begin()?;
+        let within = Within::decode(&rest.within)?;
+        self.pending = self.core.reopen(rest.rows, ctx)?;
+        if let Some(pending) = &mut self.pending {
+            pending.next = usize::from(within.taken);
+        }
+        self.resume_at = within.resume_at;
+        if let Some(given) = within.given {
+            self.reopen_finals(given);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        let progress = self.core.flush(ctx, out)?;
+        self.expire(progress == Progress::Done)?;
+        Ok(progress)
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {

@@ -30,7 +30,7 @@ pub enum ClientEnd {
 #[derive(Debug)]
 pub enum ClientNext {
     /// rows, in order
-    Rows(ChangeBatch),
+    Rows(Box<ChangeBatch>),
     /// nothing in the time given
     Idle,
     /// no more rows will come
@@ -76,7 +76,7 @@ impl ClientQueue {
                 if let Some(wake) = wake {
                     wake();
                 }
-                return ClientNext::Rows(batch);
+                return ClientNext::Rows(Box::new(batch));
             }
             if let Some(end) = &inner.end {
                 return ClientNext::End(end.clone());

@@ -5,11 +5,10 @@
 //! [`checkpoint`] commits these with the changed state and the new positions in one step. [`worker`] decides who runs, [`query`] what happens
 //! after a failure, [`materialization`] what pull queries see. The subtle thing: threads are optional. A runtime made by
 //! [`Runtime::manual`] runs the same tasks only when a test calls [`Runtime::pump`].
-//!
-//! Left out: a commit between two pages of one step (the operators' cursors are not state), so one record's output must fit in memory.
 
 mod checkpoint;
 mod client;
+mod cursor;
 mod error;
 mod graph;
 mod materialization;
@@ -395,6 +394,7 @@ impl Runtime {
             clock: self.clock.clone(),
             config: self.config.clone(),
             memory: self.memory.clone(),
+            query_memory: Arc::new(MemoryBudget::new(spec.settings.memory_bytes)),
             processing_log: ProcessingLog::new(spec.id.clone(), plog),
             materialization: materialization.transpose()?,
             idle: self.idle.clone(),

@@ -42,6 +42,8 @@ struct Queue {
     head: usize,
     /// next offset to read when `rows` is empty
     next: Offset,
+    /// rows of the record at `next` that were consumed before this group was made
+    consumed: u32,
 }
 
 /// One step of a task.
@@ -69,8 +71,13 @@ pub(super) struct PartitionGroup {
 impl PartitionGroup {
     /// A group whose inputs stand at these offsets.
     pub fn new(order: MergeOrder, next: impl IntoIterator<Item = Offset>) -> Self {
-        let queues = next.into_iter().map(|next| Queue { rows: None, head: 0, next }).collect();
+        let queues = next.into_iter().map(|next| Queue { rows: None, head: 0, next, consumed: 0 }).collect();
         Self { queues, order, lost: Vec::new(), count: ScalarBuffer::from(Vec::new()) }
+    }
+
+    /// Of the record that `input` stands at, so many rows are consumed.
+    pub fn consumed_before(&mut self, input: usize, rows: u32) {
+        self.queues[input].consumed = rows;
     }
 
     /// True if `input` has no rows left.
@@ -94,6 +101,7 @@ impl PartitionGroup {
         debug_assert!(queue.rows.is_none(), "an input is read only when it is dry");
         queue.next = rows.next;
         queue.head = 0;
+        queue.consumed = 0;
         if rows.batch.is_empty() {
             self.lost.extend(rows.losses.into_iter().map(|loss| (input, loss)));
         } else {
@@ -104,13 +112,16 @@ impl PartitionGroup {
     /// Goes on at `next` in a dry input, where the log had no rows before it.
     pub fn skip_to(&mut self, input: usize, next: Offset) {
         debug_assert!(self.is_dry(input), "rows are not skipped");
-        self.queues[input].next = next;
+        let queue = &mut self.queues[input];
+        if queue.next < next {
+            (queue.next, queue.consumed) = (next, 0);
+        }
     }
 
     /// What is consumed of `input`.
     pub fn position(&self, input: usize) -> Position {
         let queue = &self.queues[input];
-        let Some(rows) = &queue.rows else { return Position { offset: queue.next, consumed: 0 } };
+        let Some(rows) = &queue.rows else { return Position { offset: queue.next, consumed: queue.consumed } };
         let offsets = &rows.batch.meta.offset;
         let offset = offsets[queue.head];
         let before = offsets[..queue.head].iter().rev().take_while(|&&o| o == offset).count() as u32;
@@ -246,6 +257,7 @@ mod tests {
                     offset: offsets.to_vec().into(),
                     window: None,
                     headers: None,
+                    keyed: None,
                 },
             },
             arrivals: None,

@@ -138,6 +138,8 @@ pub(super) struct QueryShared {
     pub clock: Arc<dyn Clock>,
     pub config: Arc<RuntimeConfig>,
     pub memory: Arc<MemoryBudget>,
+    /// the query's own part of it
+    pub query_memory: Arc<MemoryBudget>,
     pub processing_log: ProcessingLog,
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
@@ -460,11 +462,12 @@ impl RunningQuery {
     pub fn is_caught_up(&self) -> bool {
         let stop_at = self.shared.spec.settings.stop_at.as_ref();
         self.cells.iter().filter(|c| c.progress.state() != TaskState::Finished).all(|cell| {
-            cell.progress.inputs.iter().zip(&cell.progress.committed).all(|(at, committed)| {
-                let Ok(bounds) = self.shared.log.bounds(at) else { return false };
-                let end = stop_at.and_then(|s| s.get(at)).map_or(bounds.end, |&stop| stop.min(bounds.end));
-                committed.load(Ordering::SeqCst) >= end
-            })
+            !cell.progress.open.load(Ordering::SeqCst)
+                && cell.progress.inputs.iter().zip(&cell.progress.committed).all(|(at, committed)| {
+                    let Ok(bounds) = self.shared.log.bounds(at) else { return false };
+                    let end = stop_at.and_then(|s| s.get(at)).map_or(bounds.end, |&stop| stop.min(bounds.end));
+                    committed.load(Ordering::SeqCst) >= end
+                })
         })
     }
 }

@@ -301,6 +301,7 @@ mod tests {
                 offset: vec![7; n].into(),
                 window: Some(WindowBounds { start: vec![1; n].into(), end: vec![2; n].into() }),
                 headers: None,
+                keyed: None,
             },
         }
     }

@@ -183,7 +183,8 @@ impl PayloadCodec {
             columns: new[..self.key_count].iter().cloned().chain(columns.by_ref()).collect(),
             present: old_present,
         });
-        let meta = RowMeta { rowtime, seq: vec![0; rows].into(), offset: vec![offset; rows].into(), window, headers };
+        let (seq, offset) = (vec![0; rows].into(), vec![offset; rows].into());
+        let meta = RowMeta { rowtime, seq, offset, window, headers, keyed: None };
         (ChangeBatch { columns: new, present, old, meta }, arrivals)
     }
 }

@@ -32,8 +32,33 @@ pub(super) fn slice(batch: &ChangeBatch, from: usize, len: usize) -> ChangeBatch
                 .as_ref()
                 .map(|w| WindowBounds { start: w.start.slice(from, len), end: w.end.slice(from, len) }),
             headers: batch.meta.headers.as_ref().map(|h| h.slice(from, len)),
+            keyed: bits(&batch.meta.keyed),
         },
     }
+}
+
+/// Takes the first rows of `pieces` whose `seq` passes, as one batch; `None` without any.
+///
+/// # Errors
+/// As [`join`].
+pub(super) fn take_while(
+    pieces: &mut Vec<ChangeBatch>,
+    passes: impl Fn(u32) -> bool,
+) -> Result<Option<ChangeBatch>, ArrowError> {
+    let mut taken = Vec::new();
+    while let Some(piece) = pieces.first() {
+        let count = piece.meta.seq.iter().take_while(|&&seq| passes(seq)).count();
+        if count < piece.len() {
+            if count > 0 {
+                let rest = slice(piece, count, piece.len() - count);
+                taken.push(slice(piece, 0, count));
+                pieces[0] = rest;
+            }
+            break;
+        }
+        taken.push(pieces.remove(0));
+    }
+    join(taken)
 }
 
 /// All rows of `pieces` (of one schema; old rows and windows in all or none), in order. `None` without pieces.
@@ -91,6 +116,7 @@ fn join_meta(pieces: &[ChangeBatch]) -> Result<RowMeta, ArrowError> {
         offset: longs(|m| &m.offset),
         window,
         headers,
+        keyed: join_bits(pieces.iter().map(|p| (p.meta.keyed.as_ref(), p.len()))),
     })
 }
 
@@ -139,6 +165,7 @@ mod tests {
                 offset: (0..n as i64).collect(),
                 window: None,
                 headers: None,
+                keyed: None,
             },
         }
     }

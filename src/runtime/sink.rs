@@ -67,7 +67,8 @@ impl SinkNode {
     pub fn write(&mut self, batch: ChangeBatch, ctx: &mut StepContext, out: &mut Outputs) -> Result<(), TaskError> {
         let (batch, timestamps) = self.row_times(batch, ctx)?;
         let (keys, values) = batch.columns.split_at(self.key_count);
-        let Encoded { payloads: key_bytes, mut failures } = self.key.encode(keys, None, batch.len());
+        let Encoded { payloads: key_bytes, mut failures } =
+            self.key.encode(keys, batch.meta.keyed.as_ref(), batch.len());
         let value = self.value.encode(values, batch.present.as_ref(), batch.len());
         failures.extend(value.failures);
         if !failures.is_empty() {

@@ -48,6 +48,7 @@ pub(super) struct SourceNode {
     partition: i32,
     is_table: bool,
     window: Option<KeyWindow>,
+    key_columns: usize,
     key: Option<Box<dyn RecordDecoder>>,
     value: Option<Box<dyn RecordDecoder>>,
     columns: Vec<From>,
@@ -88,6 +89,7 @@ impl SourceNode {
             partition,
             is_table: spec.is_table,
             window: spec.window,
+            key_columns: wanted.keys.len(),
             key: side(&spec.key_format, Side::Key, &wanted.keys, &wanted.from_key)?,
             value: side(&spec.value_format, Side::Value, &wanted.values, &wanted.from_value)?,
             columns,
@@ -131,6 +133,7 @@ impl SourceNode {
             offset: raw.offsets.clone(),
             window,
             headers: raw.headers.clone(),
+            keyed: if self.key_columns > 1 { keys.nulls().map(|nulls| nulls.inner().clone()) } else { None },
         };
         let columns = self.columns.iter().map(|from| self.column(from, raw, &key, &value, &meta)).collect();
         let batch = ChangeBatch { columns, present, old: None, meta };

@@ -4,8 +4,9 @@
 //! its committed state and its inputs, so that it can be thrown away at any moment and made again from the last commit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 
+use crate::operator::Progress;
 use crate::plan::topology::{InputSpec, Topology};
 use crate::topic::{Offset, Owner, Position, RawBatch, ReadLimit, TopicPartition};
 use crate::types::TopicName;
@@ -63,6 +64,8 @@ pub(super) struct TaskProgress {
     pub inputs: Vec<TopicPartition>,
     /// committed offsets of the inputs
     pub committed: Vec<AtomicI64>,
+    /// true while pages of rows before these offsets are still to come
+    pub open: AtomicBool,
     /// a [`TaskState`]
     pub state: AtomicU8,
     /// records read
@@ -97,6 +100,7 @@ impl TaskProgress {
             sub,
             inputs: inputs.iter().map(|i| TopicPartition::new(input_topic(topology, i), partition)).collect(),
             committed: inputs.iter().map(|_| AtomicI64::new(-1)).collect(),
+            open: AtomicBool::new(false),
             state: AtomicU8::new(TaskState::Created as u8),
             rows_in: AtomicU64::new(0),
             rows_out: AtomicU64::new(0),
@@ -185,12 +189,16 @@ impl Task {
             marks.push(InputMark { owner, at, committed: position, trim });
         }
         let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
-        let group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
+        let mut group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
+        inputs.iter().enumerate().for_each(|(n, input)| group.consumed_before(n, input.resume.consumed));
         let checkpoint =
             Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
         let mut env = StepEnv::default();
         env.ctx.coalesce = shared.spec.settings.coalesce;
+        env.ctx.outer_emit_interval_ms = shared.spec.settings.outer_emit_interval_ms;
         env.ctx.limits = shared.spec.settings.limits.clone();
+        env.ctx.page_rows = shared.spec.settings.page_rows;
+        graph.reopen(&mut env)?;
         let task = Self {
             shared: shared.clone(),
             progress: progress.clone(),
@@ -211,7 +219,7 @@ impl Task {
         Ok(task)
     }
 
-    /// Handles one step of rows.
+    /// Handles one step of rows, or one page of it: where operators give out many rows for few, a commit may fall before the next call.
     ///
     /// # Errors
     /// The task must be restored.
@@ -219,6 +227,9 @@ impl Task {
         let now_ms = self.shared.clock.now_ms();
         if let Some(stepped) = self.client_is_full(now_ms)? {
             return Ok(stepped);
+        }
+        if self.graph.is_open() {
+            return self.page(now_ms);
         }
         for input in 0..self.inputs.len() {
             if self.group.is_dry(input) {
@@ -238,14 +249,20 @@ impl Task {
         }
         let Some(step) = self.group.step(self.step_rows) else { return Ok(Stepped::Dry) };
         self.note_group_losses();
-        self.env.ctx.wall_ms = now_ms;
         self.env.arrivals = step.arrivals;
-        self.stepped = true;
         self.stepped_rows += step.rows as i64;
         self.progress.rows_in.fetch_add(step.rows as u64, Ordering::Relaxed);
         self.progress.last_rows_ms.store(now_ms, Ordering::Relaxed);
+        self.graph.start(step.batches);
+        self.page(now_ms)
+    }
+
+    /// Runs the step at hand to the next place where a commit may fall.
+    fn page(&mut self, now_ms: i64) -> Result<Stepped, TaskError> {
+        self.stepped = true;
+        self.env.ctx.wall_ms = now_ms;
         let before = self.pending_bytes();
-        self.graph.run(step.batches, &mut self.env)?;
+        while self.graph.page(&mut self.env)? == Progress::More && !self.graph.can_commit()? {}
         self.adapt(before);
         Ok(Stepped::On)
     }
@@ -326,7 +343,7 @@ impl Task {
     }
 
     fn write_due_ms(&self) -> Option<i64> {
-        self.checkpoint.write_due_ms(&self.shared)
+        self.checkpoint.write_due_ms()
     }
 
     fn pending_bytes(&mut self) -> usize {
@@ -426,6 +443,8 @@ impl Task {
     }
 
     fn tell_progress(&self) {
+        // first, lest someone sees the new offsets and believes that all is through
+        self.progress.open.store(self.graph.is_open(), Ordering::SeqCst);
         for (input, told) in self.progress.committed.iter().enumerate() {
             let position = self.checkpoint.committed(input);
             told.store(position.offset, Ordering::SeqCst);

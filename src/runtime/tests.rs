@@ -3,11 +3,13 @@
 mod fixture;
 mod life;
 mod limits;
+mod pages;
 
 use fixture::{World, copy, count, cut, filtered, joined, joined_after_repartition, repartitioned, settings, up_to};
 
 use crate::operator::LossKind;
 use crate::plan::topology::Topology;
+use crate::runtime::QuerySettings;
 use crate::types::QueryId;
 
 fn feed(world: &World) {
@@ -28,12 +30,13 @@ fn feed(world: &World) {
 
 const TOPICS: &[(&str, i32)] = &[("in", 1), ("table", 1), ("out", 1)];
 
-fn outcome(topology: Topology, cuts: &[usize], crash: bool) -> (Vec<fixture::Record>, usize) {
+fn outcome(topology: Topology, cuts: &[usize], crash: Option<usize>) -> (Vec<fixture::Record>, usize) {
     let world = World::manual(TOPICS);
     feed(&world);
-    world.start("q", topology, cut(cuts));
+    let page_rows = crash.unwrap_or(crate::operator::PAGE_ROWS);
+    world.start("q", topology, QuerySettings { page_rows, ..cut(cuts) });
     let id = QueryId::new("q");
-    if crash {
+    if crash.is_some() {
         while world.runtime.pump_step(&id, &|_| None).unwrap() {
             world.runtime.abort(&id).unwrap();
         }
@@ -42,13 +45,16 @@ fn outcome(topology: Topology, cuts: &[usize], crash: bool) -> (Vec<fixture::Rec
     (world.records("out", 0), world.records("plog", 0).len())
 }
 
-/// Output and losses are the same in batches of one, in odd batches, in one batch, and with a crash after each step.
+/// Output and losses are the same in batches of one, in odd batches, in one batch, and with a crash after each page, of few rows or many.
 fn same_however_cut(topology: impl Fn() -> Topology) -> Vec<fixture::Record> {
-    let singly = outcome(topology(), &[1], false);
+    let singly = outcome(topology(), &[1], None);
     assert!(!singly.0.is_empty());
     for cuts in [&[3, 1, 7][..], &[1000]] {
-        assert_eq!(outcome(topology(), cuts, false), singly, "cut {cuts:?}");
-        assert_eq!(outcome(topology(), cuts, true), singly, "cut {cuts:?} with crashes");
+        assert_eq!(outcome(topology(), cuts, None), singly, "cut {cuts:?}");
+        for page_rows in [1, 3, 1000] {
+            let crashed = outcome(topology(), cuts, Some(page_rows));
+            assert_eq!(crashed, singly, "cut {cuts:?} with crashes after pages of {page_rows}");
+        }
     }
     singly.0
 }
@@ -116,7 +122,7 @@ fn without_arrivals_the_lowest_row_time_goes_first() {
     world.put("in", 0, "a", "{\"V\":1}", 10);
     world.put("in", 0, "a", "{\"V\":2}", 30);
     world.put("table", 0, "a", "{\"V\":7}", 20);
-    world.start("q", joined(1), crate::runtime::QuerySettings { by_arrival: false, ..settings() });
+    world.start("q", joined(1), QuerySettings { by_arrival: false, ..settings() });
     world.pump("q");
     let values = world.values("out", 0);
     assert!(values[0].ends_with("\"R_V\":null}") && values[1].ends_with("\"R_V\":7}"), "{values:?}");

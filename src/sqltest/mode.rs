@@ -12,6 +12,9 @@ const READS_DRAWN: usize = 61;
 /// Largest random batch; cases have few records.
 const LARGEST_RANDOM: u64 = 5;
 
+/// Largest page in restarts.
+const LARGEST_PAGE: u64 = 3;
+
 /// How inputs are cut into batches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Batching {
@@ -29,8 +32,15 @@ pub enum Batching {
 pub(super) struct Mode {
     /// how inputs are cut
     pub batching: Batching,
-    /// throw the query's state away after each step and restore it from the last commit
+    /// throw the query's state away after each page and restore it from the last commit
     pub restart: bool,
+}
+
+impl Mode {
+    /// Rows of a page: few where the query is restarted between pages, so that there are some; `None`: the product's.
+    pub(super) fn page_rows(self, seed: u64) -> Option<usize> {
+        self.restart.then_some((seed % LARGEST_PAGE) as usize + 1)
+    }
 }
 
 impl Batching {

@@ -69,7 +69,12 @@ impl World {
             properties: all.collect(),
             manual: true,
             clock: Some(Arc::new(ManualClock::new(0))),
-            test: Some(TestMode { by_arrival: true, read_sizes: mode.batching.read_sizes(seed) }),
+            test: Some(TestMode {
+                by_arrival: true,
+                outer_emit_interval_ms: 1000,
+                read_sizes: mode.batching.read_sizes(seed),
+                page_rows: mode.page_rows(seed),
+            }),
             ..EngineConfig::default()
         })?;
         let session = engine.session();

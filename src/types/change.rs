@@ -25,6 +25,9 @@ pub struct RowMeta {
     pub window: Option<WindowBounds>,
     /// record headers to inherit, `List<Struct<KEY Utf8, VALUE Binary>>`; `None` if no row has any
     pub headers: Option<ArrayRef>,
+    /// which rows came with a record key: a record without key is not one whose key columns are all NULL, which only several key
+    /// columns can tell apart; `None`: all
+    pub keyed: Option<BooleanBuffer>,
 }
 
 /// The rows before the change, row-aligned with the new ones.
@@ -138,6 +141,7 @@ impl RowMeta {
                 Some(h) => Some(take(h, &UInt32Array::from(indices.to_vec()), None)?),
                 None => None,
             },
+            keyed: self.keyed.as_ref().map(|bits| take_bits(bits, indices)),
         })
     }
 }

@@ -74,3 +74,10 @@ INSERT INTO n VALUES (1, NULL, 'b');
 INSERT INTO n VALUES (2, NULL, NULL);
 ASSERT VALUES o VALUES (1, 'b', '-');
 ASSERT VALUES o VALUES (2, 'none', '-');
+
+--@test: the common type of numbers with NULLs and texts among them
+CREATE STREAM s (id INT KEY, a INT, b BIGINT, d DECIMAL(9, 3)) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE STREAM o AS SELECT id, GREATEST(d, NULL) AS g, LEAST(CAST(b AS DECIMAL(19, 0)), d) AS l, ARRAY[NULL, 10, '2e1', a, b] AS x FROM s;
+INSERT INTO s VALUES (1, 2, 3, 4.5);
+ASSERT VALUES o (id, g, l) VALUES (1, 4.500, 3.000);
+ASSERT STREAM o (id INT KEY, g DECIMAL(9, 3), l DECIMAL(22, 3), x ARRAY<DECIMAL(19, 0)>) WITH (kafka_topic = 'O', value_format = 'JSON');

@@ -27,3 +27,9 @@ CREATE STREAM o AS SELECT a, b, v FROM s;
 INSERT INTO s VALUES (1, 'x', 5);
 ASSERT VALUES o VALUES (1, 'x', 5);
 ASSERT STREAM o (a INT KEY, b STRING KEY, v INT) WITH (kafka_topic = 'O', format = 'JSON');
+
+--@test: a star under PARTITION BY a pseudo column
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE STREAM o AS SELECT * FROM s PARTITION BY ROWPARTITION;
+INSERT INTO s VALUES (7, 5);
+ASSERT VALUES o (v, id) VALUES (5, 7);

@@ -98,3 +98,10 @@ INSERT INTO a SELECT id, v FROM b;
 --@expected.error: StreamsException
 --@expected.message: circle
 INSERT INTO a VALUES (1, 1);
+
+--@test: DELIMITED cannot hold the state of AVG where ksqlDB would keep it there
+SET 'riverrun.dialect' = 'ksql';
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'DELIMITED');
+--@expected.error: KsqlException
+--@expected.message: AVG keeps a structure for each group
+CREATE TABLE o AS SELECT id, AVG(v) AS a FROM s GROUP BY id;

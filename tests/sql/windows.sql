@@ -41,3 +41,12 @@ CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSO
 CREATE TABLE t AS SELECT id, WINDOWSTART AS ws, WINDOWEND AS we, COUNT(*) AS n FROM s WINDOW TUMBLING (SIZE 10 MILLISECONDS) GROUP BY id;
 INSERT INTO s (ROWTIME, id, v) VALUES (12, 1, 1);
 ASSERT VALUES t (id, ws, we, n) VALUES (1, 10, 20, 1);
+
+--@test: a star over a windowed stream leaves the window in the key
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE TABLE t AS SELECT id, COUNT(*) AS n FROM s WINDOW TUMBLING (SIZE 10 SECONDS) GROUP BY id;
+CREATE STREAM w (id INT KEY, n BIGINT) WITH (kafka_topic = 'T', value_format = 'JSON', window_type = 'tumbling', window_size = '10 seconds');
+CREATE STREAM o AS SELECT * FROM w WHERE WINDOWSTART > 0;
+INSERT INTO s (ROWTIME, id, v) VALUES (1, 7, 5);
+INSERT INTO s (ROWTIME, id, v) VALUES (10001, 7, 5);
+ASSERT VALUES o (ROWTIME, id, n) VALUES (10001, 7, 1);

@@ -56,7 +56,10 @@ pub fn resolve(
             | "TOPK"
             | "TOPKDISTINCT"
     );
-    Ok(AggregateSignature { ty, column_args, table_safe })
+    // what is kept beside a group is one number or text, or a structure
+    let composite_state =
+        !matches!(function.as_str(), "COUNT" | "MAX" | "MIN" | "SUM" | "SUM_LIST") || matches!(ty, SqlType::Array(_));
+    Ok(AggregateSignature { ty, column_args, table_safe, composite_state })
 }
 
 /// Makes the accumulator of a resolved call.

@@ -115,6 +115,7 @@ fn meta(times: impl Iterator<Item = i64>, first: usize, rows: usize) -> RowMeta 
         offset: (first as i64..(first + rows) as i64).collect(),
         window: None,
         headers: None,
+        keyed: None,
     }
 }
 
@@ -161,13 +162,16 @@ struct Rig {
     disk: Disk,
     blocks: Vec<Bytes>,
     ctx: StepContext,
+    /// what happens after each page that is not the last, over and over
+    between_pages: Vec<u8>,
+    pages: usize,
 }
 
 impl Rig {
     fn new(spec: AggregateSpec, page_rows: usize, coalesce: bool) -> Self {
         let (operator, disk) = (make(&spec), Disk::default());
         let ctx = StepContext { page_rows, coalesce, ..StepContext::new() };
-        let mut rig = Self { spec, operator, disk, blocks: Vec::new(), ctx };
+        let mut rig = Self { spec, operator, disk, blocks: Vec::new(), ctx, between_pages: vec![0], pages: 0 };
         rig.store().attach(Disk::default().snapshot());
         rig
     }
@@ -180,6 +184,7 @@ impl Rig {
         let mut out = Vec::new();
         let mut progress = self.operator.process(vec![Some(batch)], &mut self.ctx, &mut out).expect("no failure");
         while progress == Progress::More {
+            self.happen_between_pages();
             progress = self.operator.resume(&mut self.ctx, &mut out).expect("no failure");
         }
         let seqs: Vec<u32> = out.iter().flat_map(|batch| batch.meta.seq.iter().copied()).collect();
@@ -187,9 +192,21 @@ impl Rig {
         out
     }
 
+    fn happen_between_pages(&mut self) {
+        let what = self.between_pages[self.pages % self.between_pages.len()];
+        self.pages += 1;
+        let rest = self.operator.rest().expect("no failure").expect("a commit can fall here");
+        self.happen(what);
+        if what == 3 {
+            self.operator.reopen(rest, &mut self.ctx).expect("no failure");
+        }
+    }
+
     fn flush(&mut self) -> Vec<ChangeBatch> {
         let mut out = Vec::new();
-        self.operator.flush(&mut self.ctx, &mut out).expect("no failure");
+        while self.operator.flush(&mut self.ctx, &mut out).expect("no failure") == Progress::More {
+            assert!(out.iter().all(|page| page.len() <= self.ctx.page_rows));
+        }
         out
     }
 
@@ -206,8 +223,13 @@ impl Rig {
         }
         match what {
             2 => {
-                let writes = self.store().take_writes();
-                self.disk.write(writes);
+                loop {
+                    let writes = self.store().take_writes();
+                    if writes.is_empty() {
+                        break;
+                    }
+                    self.disk.write(writes);
+                }
                 self.blocks.clear();
                 let snapshot = self.disk.snapshot();
                 self.store().attach(snapshot);
@@ -221,7 +243,8 @@ impl Rig {
             }
             4 => {
                 let before = self.store().memory();
-                assert!(self.store().evict(0) <= before);
+                // but for the smallest lists, which may be a little larger after they were moved
+                assert!(self.store().evict(0) <= before + 1024);
             }
             _ => {}
         }
@@ -239,8 +262,10 @@ impl Rig {
                 }
             }
         }
-        let rows = entries.iter().filter(|(key, _)| &key[..] < ROWS_END);
         let reader = AggregateReader::new(&self.spec, &FunctionLimits::default(), &schema()).expect("a good spec");
+        let kept_from = reader.kept_from(&Disk(Arc::new(Mutex::new(entries.clone())))).expect("it reads back");
+        let kept = |key: &[u8]| kept_from.is_none_or(|bound| reader.is_kept(key, bound).expect("a key"));
+        let rows = entries.iter().filter(|(key, _)| &key[..] < ROWS_END && kept(key));
         let batch = reader.finish(rows.map(|(key, row)| (&key[..], &row[..]))).expect("it reads back");
         let rows = read(&[batch], self.spec.window.is_some()).into_iter();
         rows.map(|out| (out.group, (out.rowtime, out.row.expect("present")))).collect()
@@ -253,6 +278,7 @@ struct Plan {
     cuts: Vec<usize>,
     page_rows: usize,
     happenings: Vec<u8>,
+    between_pages: Vec<u8>,
 }
 
 fn plans() -> impl Strategy<Value = Plan> {
@@ -269,11 +295,12 @@ fn plans() -> impl Strategy<Value = Plan> {
         prop::collection::vec(1_usize..12, 1..6),
         1_usize..9,
         prop::collection::vec(0_u8..5, 1..10),
+        prop::collection::vec(0_u8..5, 1..6),
     )
-        .prop_map(|(mut rows, cuts, page_rows, happenings)| {
+        .prop_map(|(mut rows, cuts, page_rows, happenings, between_pages)| {
             // time moves on, with some disorder
             rows.iter_mut().enumerate().for_each(|(i, row)| row.time += 4 * i as i64);
-            Plan { rows, cuts, page_rows, happenings }
+            Plan { rows, cuts, page_rows, happenings, between_pages }
         })
 }
 
@@ -292,6 +319,7 @@ fn steps(plan: &Plan) -> Vec<(usize, usize, u8)> {
 fn check(plan: &Plan, window: Option<WindowSpec>, emit_final: bool) -> Result<(), TestCaseError> {
     let spec = spec(window, false, emit_final);
     let mut rig = Rig::new(spec, plan.page_rows, false);
+    rig.between_pages.clone_from(&plan.between_pages);
     let mut reference = Reference { next_final: i64::MIN, ..Reference::default() };
     let mut got = Vec::new();
     for (at, len, what) in steps(plan) {
@@ -306,11 +334,8 @@ fn check(plan: &Plan, window: Option<WindowSpec>, emit_final: bool) -> Result<()
     prop_assert!(emit_final || late == reference.late, "late: {late} instead of {}", reference.late);
     let nulls = rig.ctx.losses.iter().filter(|loss| loss.kind == LossKind::NullKey).count();
     prop_assert_eq!(nulls, plan.rows.iter().filter(|row| row.present && row.key.is_none()).count());
-    let mut table = rig.table();
+    let table = rig.table();
     let want: BTreeMap<_, _> = reference.groups.iter().map(|(g, (h, t, c))| (*g, (*t, row_of(h, *c, false)))).collect();
-    // removal of what expired may follow later
-    let kept = |group: &Group| window.is_none() || want.contains_key(group);
-    table.retain(|group, _| kept(group));
     prop_assert_eq!(table, want);
     Ok(())
 }

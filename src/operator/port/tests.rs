@@ -65,6 +65,7 @@ pub(in crate::operator) fn batch(rows: &[(u32, i64, &Row)]) -> Option<ChangeBatc
         offset: rows.iter().map(|(_, offset, _)| *offset).collect(),
         window: None,
         headers: headers(rows),
+        keyed: None,
     };
     let present = Some(rows.iter().map(|(_, _, r)| r.value.is_some()).collect());
     (!rows.is_empty()).then_some(ChangeBatch { columns, present, old: None, meta })
@@ -159,7 +160,14 @@ pub(in crate::operator) fn drive(
         while progress == Progress::More {
             assert!(!batches.is_empty(), "a page that is not the last has rows");
             if disturb != Disturb::Never && chance.below(2) == 0 {
+                operator.flush(ctx, &mut batches).unwrap();
                 commit(operator.as_mut(), &mut durable, true);
+                if disturb == Disturb::Crash {
+                    let rest = operator.rest().unwrap().expect("a commit can fall between pages");
+                    operator = make();
+                    restore(operator.as_mut(), &durable);
+                    operator.reopen(rest, ctx).unwrap();
+                }
             }
             progress = operator.resume(ctx, &mut batches).unwrap();
         }

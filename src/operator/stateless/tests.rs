@@ -4,11 +4,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, Int64Builder, ListBuilder};
+use arrow::array::{ArrayRef, AsArray, Int64Array, Int64Builder, ListArray, ListBuilder};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, col, lit, when};
 
 use super::*;
+use crate::operator::flat_map::{FlatMap, TableFunction};
 use crate::types::RowMeta;
 
 type Row = Option<(i64, i64)>;
@@ -41,6 +43,7 @@ fn batch(new: &[Row], old: Option<&[Row]>) -> ChangeBatch {
             offset: (0..n as i64).map(|i| 10 * i).collect(),
             window: None,
             headers: None,
+            keyed: None,
         },
     }
 }

@@ -14,7 +14,7 @@ use crate::format::{Format, FormatSpec};
 use crate::function::arithmetic::Arithmetic;
 use crate::plan::topology::{
     AggregateCall, AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec,
-    OperatorSpec, Port, SinkSpec, SourceInput, SubTopology, Topology,
+    OperatorSpec, Port, SinkSpec, SourceInput, SubTopology, TableCall, Topology,
 };
 use crate::runtime::{QuerySettings, QuerySpec, Runtime, RuntimeConfig};
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
@@ -163,17 +163,22 @@ fn key_format() -> FormatSpec {
 }
 
 pub fn source(topic: &str, is_table: bool) -> InputSpec {
+    source_of(topic, is_table, &columns())
+}
+
+/// A source of other columns, the first of them the key.
+pub fn source_of(topic: &str, is_table: bool, columns: &[Column]) -> InputSpec {
     InputSpec::Source(SourceInput {
         source: topic.into(),
         topic: topic.into(),
-        declared: LogicalSchema::new(columns()),
+        declared: LogicalSchema::new(columns.to_vec()),
         key_format: key_format(),
         value_format: FormatSpec::new(Format::Json),
         window: None,
         timestamp: None,
         is_table,
-        wanted: columns().into_iter().map(|c| c.name).collect(),
-        schema: schema_of(&columns()),
+        wanted: columns.iter().map(|c| c.name.clone()).collect(),
+        schema: schema_of(columns),
         key_count: 1,
         from_beginning: true,
     })
@@ -314,6 +319,26 @@ pub fn joined(partitions: i32) -> Topology {
         sink("out", Port::Node(1), &join_columns()),
     ];
     one(vec![source("in", false), source("table", true)], nodes, partitions)
+}
+
+/// EXPLODE of the arrays in the stream, then ⟕ table → out: one row becomes many before the node of two inputs.
+pub fn exploded_and_joined() -> Topology {
+    let arrays = vec![Column::key("K", SqlType::String), Column::value("A", SqlType::Array(Box::new(SqlType::BigInt)))];
+    let mut topology = joined(1);
+    let sub = &mut topology.subs[0];
+    sub.inputs[0] = source_of("in", false, &arrays);
+    let calls = vec![TableCall { function: "EXPLODE".to_owned(), arg: col("\"A\"") }];
+    sub.nodes.insert(0, node(OperatorSpec::FlatMap { calls, keep: vec![0] }, vec![Port::Input(0)], &columns()));
+    for (at, node) in sub.nodes.iter_mut().enumerate().skip(1) {
+        for port in &mut node.inputs {
+            match port {
+                Port::Node(i) => *i += 1,
+                Port::Input(0) if at == 2 => *port = Port::Node(0),
+                Port::Input(_) => {}
+            }
+        }
+    }
+    topology
 }
 
 /// in → repartition ⟕ table → out.
