@@ -3,7 +3,6 @@
 //! Knows no schema. The subtle thing: `produce` counts a record only when the log says it is durable, and `consume --until-end` means
 //! the end as it was when it began.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -11,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::place::{Place, Unnamed};
+use super::place::Place;
 use crate::client::Client;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{RawRecord, ReadRecord, TopicDetail};
@@ -97,7 +96,7 @@ pub(super) fn produce(place: &Place, arguments: &ProduceArgs) -> Result<(), Diag
         })?),
         None => Box::new(std::io::stdin()),
     };
-    let mut opened = place.open(Unnamed::Own, &BTreeMap::new())?;
+    let mut opened = place.open_for_records()?;
     let result = expect_topic(opened.client.as_mut(), &arguments.topic)
         .and_then(|_| append_all(opened.client.as_mut(), arguments, &mut BufReader::new(input)));
     let closed = opened.close();
@@ -186,7 +185,7 @@ pub(super) fn consume(place: &Place, arguments: &ConsumeArgs) -> Result<(), Diag
         key: format(&arguments.key_format)?,
         value: format(&arguments.value_format)?,
     };
-    let mut opened = place.open(Unnamed::Own, &BTreeMap::new())?;
+    let mut opened = place.open_for_records()?;
     let result = write_all(opened.client.as_mut(), arguments, &printer, &Interrupt::install());
     let closed = opened.close();
     result.and(closed)

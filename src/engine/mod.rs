@@ -36,6 +36,8 @@ use crate::function::Registry;
 use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
 use crate::sql;
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
+#[cfg(feature = "kafka")]
+use crate::topic::kafka::{KafkaLog, KafkaOptions};
 use crate::topic::memory::MemoryLog;
 use crate::topic::{Log, Owner, TopicSpec};
 use crate::types::{QueryId, TopicName};
@@ -61,6 +63,8 @@ pub struct EngineConfig {
     pub manual: bool,
     /// the clock; `None`: the system's
     pub clock: Option<Arc<dyn Clock>>,
+    /// put before all names in Kafka; for tests that share a cluster
+    pub namespace: String,
     /// how tests cut batches
     pub test: Option<TestMode>,
 }
@@ -354,6 +358,9 @@ impl Engine {
 }
 
 fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    if let Some(brokers) = properties.text("bootstrap.servers").filter(|b| !b.is_empty()) {
+        return open_kafka(brokers, config, properties, clock);
+    }
     let Some(dir) = &config.data_dir else { return Ok(MemoryLog::new(clock.clone())) };
     let mut options = LogOptions::default();
     if let Some(interval) = properties.millis("storage.fsync.interval.ms") {
@@ -363,6 +370,42 @@ fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) 
         options.storage.min_free_bytes = bytes;
     }
     Ok(EmbeddedLog::open(dir, options, clock.clone())?)
+}
+
+/// A log over Kafka; what is set of its clients' properties is handed on.
+#[cfg(feature = "kafka")]
+fn open_kafka(
+    brokers: &str,
+    config: &EngineConfig,
+    properties: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Log>, Diagnostic> {
+    let Some(state_dir) = config.data_dir.clone() else {
+        return Err(
+            Diagnostic::user("An engine on Kafka needs a folder for its copy of state").help("name a data directory")
+        );
+    };
+    let options = KafkaOptions {
+        bootstrap_servers: brokers.to_owned(),
+        service_id: properties.text("ksql.service.id").unwrap_or("default_").to_owned(),
+        state_dir,
+        client: properties.client_properties(),
+        internal_replicas: internal_replicas(properties),
+        exactly_once: properties.text("processing.guarantee").is_none_or(|g| g.starts_with("exactly_once")),
+        namespace: config.namespace.clone(),
+    };
+    Ok(KafkaLog::open(options, clock.clone())?)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open_kafka(_: &str, _: &EngineConfig, _: &Config, _: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    Err(Diagnostic::user("This riverrun was built without Kafka").help("build it with the feature 'kafka'"))
+}
+
+/// Replicas of internal topics; i16::MAX stands for the brokers' own default.
+fn internal_replicas(properties: &Config) -> i16 {
+    let replicas = properties.int("ksql.internal.topic.replicas").unwrap_or(1);
+    i16::try_from(replicas).ok().filter(|n| *n > 0).unwrap_or(i16::MAX)
 }
 
 /// Name of the processing log topic, made if it is not there.
@@ -387,6 +430,7 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
         memory_bytes: state_bytes(bytes("state.memory.bytes", default.memory_bytes)),
         commit_max_bytes: bytes("commit.max.bytes", default.commit_max_bytes),
         changelog_max_bytes: bytes("state.changelog.max.bytes", default.changelog_max_bytes),
+        internal_replicas: internal_replicas(config),
         processing_log,
         ..default
     }
