@@ -21,7 +21,8 @@ const PRODUCE_EXAMPLES: &str = "\
 Examples:
   riverrun produce orders orders.json
   cat lines.txt | riverrun produce orders --key-separator ':'
-  riverrun consume orders --until-end --from-beginning | riverrun produce copy --format json";
+  S=http://localhost:8088   (two programs at once need a server: a data directory belongs to one)
+  riverrun consume orders --until-end --from-beginning --server $S | riverrun produce copy --format json --server $S";
 
 const CONSUME_EXAMPLES: &str = "\
 Examples:
