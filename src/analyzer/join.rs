@@ -8,6 +8,7 @@ use arrow::datatypes::Schema;
 
 use super::AnalysisContext;
 use super::expr::Bound;
+use super::foreign_key;
 use super::query::bind_in;
 use super::relation::{KeyPart, RelColumn, RelRole, Relation, ScanOptions, column, internal, scan, source_of};
 use crate::diagnostic::Diagnostic;
@@ -45,11 +46,14 @@ pub fn join(
     let kind = kind_of(clause.kind);
     let last = index == 0;
     let prefix = if last { String::new() } else { format!("{}_", "L".repeat(index)) };
+    if foreign_key::applies(&left, &right, &criteria) {
+        return foreign_key::join(left, right, &criteria, clause, prefix);
+    }
     let (left, right) = same_key(left, right, &criteria, &prefix, clause)?;
     joined(left, right, &criteria, kind, prefix, ctx, index)
 }
 
-fn kind_of(kind: ast::JoinKind) -> JoinKind {
+pub(super) fn kind_of(kind: ast::JoinKind) -> JoinKind {
     match kind {
         ast::JoinKind::Inner => JoinKind::Inner,
         ast::JoinKind::Left => JoinKind::Left,
@@ -120,11 +124,11 @@ fn check_windows(left: &Relation, right: &Relation, clause: &ast::Join) -> Resul
 }
 
 /// The two sides of the ON clause, bound on their own side.
-struct Criteria {
-    left_ast: Expr,
-    right_ast: Expr,
-    left: Bound,
-    right: Bound,
+pub struct Criteria {
+    pub(super) left_ast: Expr,
+    pub(super) right_ast: Expr,
+    pub(super) left: Bound,
+    pub(super) right: Bound,
 }
 
 fn criteria(left: &Relation, right: &Relation, on: &Expr, ctx: &AnalysisContext<'_>) -> Result<Criteria, Diagnostic> {
@@ -207,7 +211,7 @@ fn side_of(expr: &Expr, left: &Relation, right: &Relation, on: &Expr) -> Result<
     Ok(in_left)
 }
 
-fn is_key(relation: &Relation, bound: &Bound) -> bool {
+pub(super) fn is_key(relation: &Relation, bound: &Bound) -> bool {
     let [key] = relation.key.as_slice() else { return false };
     bound.expr == column(&key.physical) || key.equivalents.iter().any(|e| bound.expr == column(e))
 }
@@ -238,9 +242,7 @@ fn same_key(
         if left.key.len() > 1 {
             return Err(Diagnostic::user("JOINs are not supported with multiple key columns").at(clause.on.span()));
         }
-        return Err(Diagnostic::user("foreign-key joins are not built into this release")
-            .at(on.left_ast.span())
-            .help("join on the primary keys of both tables"));
+        return Err(internal("a foreign-key join is one before"));
     }
     let same_format = left.key_format == right.key_format;
     let move_left = !left.is_table && (!left_is_key || !same_format);
@@ -349,7 +351,7 @@ fn joined(
     let mut sources = left.sources.clone();
     sources.extend(right.sources.iter().cloned());
     let _ = ctx;
-    Ok(Relation { plan, columns, key, is_table, sources, computed: vec![], ..left })
+    Ok(Relation { plan, columns, key, is_table, sources, computed: vec![], foreign_key: false, ..left })
 }
 
 fn label_of(physical: &str, columns: &[RelColumn]) -> String {

@@ -105,6 +105,17 @@ pub enum StreamOp {
         /// prefix of store names in n-way joins
         prefix: String,
     },
+    /// table ⋈ table, the left one by an expression of its rows, the right one on its key; columns: those of both sides
+    ForeignKeyJoin {
+        /// INNER or LEFT
+        kind: JoinKind,
+        /// prefix of store names in n-way joins
+        prefix: String,
+        /// what a left row refers to
+        foreign_key: Expr,
+        /// the column that is a left row's partition
+        partition: String,
+    },
     /// to the sink topic
     Sink(Box<SinkSpec>),
     /// to the client of a push query
@@ -147,6 +158,7 @@ impl StreamNode {
             StreamOp::Aggregate { .. } => "Aggregate",
             StreamOp::StreamTableJoin { .. } => "StreamTableJoin",
             StreamOp::TableTableJoin { .. } => "TableTableJoin",
+            StreamOp::ForeignKeyJoin { .. } => "ForeignKeyJoin",
             StreamOp::Sink(_) => "TopicSink",
             StreamOp::Client => "Client",
         }
@@ -193,6 +205,7 @@ impl UserDefinedLogicalNode for StreamNode {
         match &self.op {
             StreamOp::Project { exprs } => exprs.clone(),
             StreamOp::Rekey { keys, .. } => keys.clone(),
+            StreamOp::ForeignKeyJoin { foreign_key, .. } => vec![foreign_key.clone()],
             StreamOp::FlatMap { calls } => calls.iter().map(|c| c.arg.clone()).collect(),
             StreamOp::Aggregate { calls, .. } => calls.iter().flat_map(|c| c.args.clone()).collect(),
             _ => Vec::new(),
@@ -227,6 +240,7 @@ impl UserDefinedLogicalNode for StreamNode {
                 if *emit_final { f.write_str(" EMIT FINAL") } else { Ok(()) }
             }
             StreamOp::StreamTableJoin { kind, .. } | StreamOp::TableTableJoin { kind, .. } => write!(f, ": {kind}"),
+            StreamOp::ForeignKeyJoin { kind, foreign_key, .. } => write!(f, ": {kind} on {foreign_key}"),
             StreamOp::Sink(sink) => write!(f, ": {} topic={}", sink.source, sink.topic),
             StreamOp::Client => Ok(()),
         }
@@ -251,6 +265,7 @@ impl UserDefinedLogicalNode for StreamNode {
         };
         match &mut node.op {
             StreamOp::Project { exprs: own } | StreamOp::Rekey { keys: own, .. } => own.iter_mut().for_each(next),
+            StreamOp::ForeignKeyJoin { foreign_key, .. } => next(foreign_key),
             StreamOp::FlatMap { calls } => calls.iter_mut().for_each(|c| next(&mut c.arg)),
             StreamOp::Aggregate { calls, .. } => {
                 calls.iter_mut().flat_map(|c| c.args.iter_mut()).for_each(next);
