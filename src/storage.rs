@@ -4,11 +4,13 @@
 //! did not go well the storage refuses all further ones until [`Storage::reopen`], because what is on disk is then unknown;
 //! a reopened storage holds each batch whole or not at all, and every batch that was acknowledged.
 
+pub mod copy;
 mod directory;
 pub mod fault;
 mod syncer;
 
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -62,6 +64,13 @@ impl Default for StorageOptions {
             min_free_bytes: 256 * MIB,
             fault: None,
         }
+    }
+}
+
+impl StorageOptions {
+    /// Memory of caches and memtables, about: a memtable that is full waits for the disk beside the one that fills.
+    pub fn memory_bytes(&self) -> u64 {
+        self.cache_bytes + 2 * (self.records_memtable_bytes + 2 * self.state_memtable_bytes)
     }
 }
 
@@ -212,6 +221,17 @@ struct OpenDatabase {
 
 impl OpenDatabase {
     fn open(directory: &DataDirectory, options: &StorageOptions) -> Result<Arc<Self>, StorageError> {
+        // what is damaged may make fjall panic while it reads its journal; that must not end the process
+        let opened = std::panic::catch_unwind(AssertUnwindSafe(|| Self::try_open(directory, options)));
+        opened.unwrap_or_else(|panic| {
+            let words =
+                panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            let words = words.unwrap_or("no reason given");
+            Err(StorageError::Corrupt(format!("the database in {} cannot be opened: {words}", directory.name())))
+        })
+    }
+
+    fn try_open(directory: &DataDirectory, options: &StorageOptions) -> Result<Arc<Self>, StorageError> {
         let failed = |e| open_error(directory, e);
         let database = Database::builder(directory.database())
             .cache_size(options.cache_bytes)

@@ -4,6 +4,7 @@ mod conformance;
 mod examples;
 mod grammar;
 mod http;
+mod maintenance;
 mod shell;
 mod sql;
 mod tidy;

@@ -225,6 +225,7 @@ fn rekey(relation: Relation, keys: &[GroupKey]) -> Result<Relation, Diagnostic> 
         keys: keys.iter().map(|k| k.bound.expr.clone()).collect(),
         key_format: relation.key_format.clone(),
         role: "Aggregate-GroupBy".to_owned(),
+        partitions: None,
         drop_null_keys: true,
         drop_absent: !relation.is_table,
         regroup: relation.is_table,

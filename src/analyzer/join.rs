@@ -11,6 +11,7 @@ use super::expr::Bound;
 use super::foreign_key;
 use super::query::bind_in;
 use super::relation::{KeyPart, RelColumn, RelRole, Relation, ScanOptions, column, internal, scan, source_of};
+use super::stream_join::{self, Move, moved};
 use crate::diagnostic::Diagnostic;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp, arrow_schema_of};
 use crate::plan::topology::{JoinKind, KeyWindow};
@@ -49,8 +50,17 @@ pub fn join(
     if foreign_key::applies(&left, &right, &criteria) {
         return foreign_key::join(left, right, &criteria, clause, prefix);
     }
-    let (left, right) = same_key(left, right, &criteria, &prefix, clause)?;
-    joined(left, right, &criteria, kind, prefix, ctx, index)
+    let (left, right) = if right.is_table {
+        same_key(left, right, &criteria, &prefix, (clause, index))?
+    } else {
+        stream_join::same_key(left, right, &criteria, (&prefix, index), clause)?
+    };
+    let op = match (&clause.within, left.is_table) {
+        (Some(within), _) => StreamOp::StreamStreamJoin { kind, within: stream_join::within(within)?, prefix },
+        (None, true) => StreamOp::TableTableJoin { kind, prefix },
+        (None, false) => StreamOp::StreamTableJoin { kind, prefix },
+    };
+    joined(left, right, &criteria, kind, op, index)
 }
 
 pub(super) fn kind_of(kind: ast::JoinKind) -> JoinKind {
@@ -70,9 +80,7 @@ fn check_kinds(left: &Relation, right: &Relation, clause: &ast::Join) -> Result<
             None => Err(Diagnostic::user("Invalid join: stream-stream joins must have a WITHIN clause specified")
                 .at(span)
                 .help("add WITHIN with the time that rows may be apart, for example WITHIN 1 HOUR")),
-            Some(_) => Err(Diagnostic::user("stream-stream joins are not built into this release")
-                .at(span)
-                .help("make a table of one side and join the stream with it")),
+            Some(_) => Ok(()),
         },
         (true, false) => {
             Err(Diagnostic::user("Invalid join order: table-stream joins are not supported; only stream-table joins")
@@ -211,6 +219,7 @@ fn side_of(expr: &Expr, left: &Relation, right: &Relation, on: &Expr) -> Result<
     Ok(in_left)
 }
 
+/// True if the bound expression is the relation's one key column.
 pub(super) fn is_key(relation: &Relation, bound: &Bound) -> bool {
     let [key] = relation.key.as_slice() else { return false };
     bound.expr == column(&key.physical) || key.equivalents.iter().any(|e| bound.expr == column(e))
@@ -222,7 +231,7 @@ fn same_key(
     right: Relation,
     on: &Criteria,
     prefix: &str,
-    clause: &ast::Join,
+    (clause, index): (&ast::Join, usize),
 ) -> Result<(Relation, Relation), Diagnostic> {
     if right.is_table && !is_key(&right, &on.right) {
         let key: Vec<_> = right.key.iter().map(|k| k.label.clone()).collect();
@@ -244,49 +253,33 @@ fn same_key(
         }
         return Err(internal("a foreign-key join is one before"));
     }
+    // A stream is moved to the table's format; of two tables the right one, whose key may be written otherwise, but not be another.
     let same_format = left.key_format == right.key_format;
     let move_left = !left.is_table && (!left_is_key || !same_format);
-    if move_left && left.window.is_some() {
-        return Err(Diagnostic::user("Implicit repartitioning of windowed sources is not supported")
-            .at(on.left_ast.span())
-            .help("join on the key of the windowed stream"));
+    let move_right = left.is_table && !same_format;
+    if (move_left && left.window.is_some()) || (move_right && right.window.is_some()) {
+        return Err(stream_join::windowed(on.left_ast.span()));
     }
-    if !move_left && left.partitions != right.partitions {
-        let names = (left.sources[0].1.name.clone(), right.sources[0].1.name.clone());
-        return Err(Diagnostic::user(format!(
-            "Can't join `{0}` with `{1}` since the number of partitions don't match. `{0}` partitions = {2}; `{1}` partitions = {3}.",
-            names.0, names.1, left.partitions, right.partitions
-        ))
-        .at(clause.loc.0)
-        .help("Please repartition either one so that the number of partitions match"));
+    if !move_left && !move_right {
+        stream_join::same_partitions(&left, &right, clause.loc.0)?;
     }
-    let left = if move_left { moved(left, on, &right, &format!("{prefix}Join-left"))? } else { left };
-    Ok((left, right))
-}
-
-fn moved(left: Relation, on: &Criteria, right: &Relation, role: &str) -> Result<Relation, Diagnostic> {
-    let key = format!("$K{}", left.columns.len());
-    let mut fields = vec![Field::new(&key, on.left.ty.to_arrow(), true)];
-    fields.extend(arrow_schema_of(&left.plan).fields().iter().map(|f| f.as_ref().clone()));
-    let op = StreamOp::Rekey {
-        keys: vec![on.left.expr.clone()],
-        key_format: right.key_format.clone(),
-        role: role.to_owned(),
-        drop_null_keys: false,
-        drop_absent: false,
-        regroup: false,
-        through_topic: true,
+    let to_right = Move {
+        key: (&on.left_ast, &on.left),
+        physical: format!("$L{index}"),
+        key_format: &right.key_format,
+        partitions: right.partitions,
+        role: format!("{prefix}Join-left"),
     };
-    let shape = Shape { key_count: 1, is_table: false, window: left.window };
-    let plan = StreamNode::plan(op, vec![left.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
-    let part = KeyPart {
-        physical: key,
-        ty: on.left.ty.clone(),
-        equivalents: vec![],
-        label: super::sql_text(&on.left_ast),
-        synthetic: false,
+    let to_left = Move {
+        key: (&on.right_ast, &on.right),
+        physical: format!("$R{index}"),
+        key_format: &left.key_format,
+        partitions: left.partitions,
+        role: format!("{prefix}Join-right"),
     };
-    Ok(Relation { plan, key: vec![part], partitions: right.partitions, ..left })
+    let new_left = if move_left { moved(&left, to_right)? } else { left.clone() };
+    let new_right = if move_right { moved(&right, to_left)? } else { right.clone() };
+    Ok((new_left, new_right))
 }
 
 #[allow(clippy::too_many_arguments, reason = "the pieces of one join, made once")]
@@ -295,8 +288,7 @@ fn joined(
     right: Relation,
     on: &Criteria,
     kind: JoinKind,
-    prefix: String,
-    ctx: &AnalysisContext<'_>,
+    op: StreamOp,
     index: usize,
 ) -> Result<Relation, Diagnostic> {
     let physical = format!("$J{index}");
@@ -343,14 +335,11 @@ fn joined(
         synthetic,
     }];
     let is_table = left.is_table && right.is_table;
-    let op =
-        if is_table { StreamOp::TableTableJoin { kind, prefix } } else { StreamOp::StreamTableJoin { kind, prefix } };
     let shape = Shape { key_count: 1, is_table, window: left.window };
     let plan = StreamNode::plan(op, vec![left.plan.clone(), right.plan.clone()], Schema::new(fields), shape)
         .map_err(internal)?;
     let mut sources = left.sources.clone();
     sources.extend(right.sources.iter().cloned());
-    let _ = ctx;
     Ok(Relation { plan, columns, key, is_table, sources, computed: vec![], foreign_key: false, ..left })
 }
 

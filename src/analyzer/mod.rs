@@ -26,6 +26,7 @@ pub mod scope;
 pub mod select;
 pub mod sink;
 pub mod source;
+mod stream_join;
 
 use crate::catalog::Catalog;
 use crate::format::Format;

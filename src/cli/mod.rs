@@ -3,6 +3,7 @@
 //! One file a command; [`place`] turns `--data-dir` and `--server` into a client for all of them. The subtle thing: every error ends here,
 //! is written to standard error with its remedy, and makes the exit code 1.
 
+mod maintenance;
 mod place;
 mod records;
 mod run;
@@ -57,6 +58,12 @@ enum Command {
     Produce(records::ProduceArgs),
     /// Write the records of a topic to standard output
     Consume(records::ConsumeArgs),
+    /// Copy a data directory, or a running server's, into a file
+    Backup(maintenance::BackupArgs),
+    /// Make a data directory out of a backup
+    Restore(maintenance::RestoreArgs),
+    /// Read a whole data directory and say what is wrong with it
+    Check(maintenance::CheckArgs),
 }
 
 /// Executes what the arguments say, the program's name first.
@@ -79,6 +86,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Test(arguments)) => return test::test(&cli.place, &arguments),
         Some(Command::Produce(arguments)) => records::produce(&cli.place, &arguments),
         Some(Command::Consume(arguments)) => records::consume(&cli.place, &arguments),
+        Some(Command::Backup(arguments)) => maintenance::backup(&cli.place, &arguments),
+        Some(Command::Restore(arguments)) => maintenance::restore(&cli.place, &arguments),
+        Some(Command::Check(arguments)) => maintenance::check(&cli.place, &arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -126,6 +126,24 @@ impl HttpClient {
         })
     }
 
+    /// Writes a copy of the server's data to `out`; gives its bytes.
+    ///
+    /// # Errors
+    /// A server that cannot be reached or breaks off; what cannot be written.
+    pub fn backup(&self, out: &mut dyn std::io::Write) -> Result<u64, Diagnostic> {
+        self.runtime.block_on(async {
+            let response = self.send(&self.http, Method::GET, "/backup", "*/*", None).await;
+            let mut response = response.map_err(|error| error.to_diagnostic())?;
+            let mut bytes = 0;
+            while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+                out.write_all(&chunk)
+                    .map_err(|error| Diagnostic::user(format!("the backup cannot be written: {error}")))?;
+                bytes += chunk.len() as u64;
+            }
+            Ok(bytes)
+        })
+    }
+
     fn ksql(&self, text: &str) -> Result<Vec<Outcome>, ScriptError> {
         let request = StatementRequest { text: text.to_owned(), ..self.request() };
         let answer = self.ask(Method::POST, "/ksql", Some(request.to_json(Endpoint::Ksql)));

@@ -147,6 +147,8 @@ properties! {
         "Memory that one pull query may take";
     STATE_MEMORY = "state.memory.bytes", PropertyType::Bytes, Some("512 MiB"), Riverrun, Server,
         "Memory for the state of all queries, with the storage's caches";
+    QUERY_STATE_MEMORY = "query.state.memory.bytes", PropertyType::Bytes, None, Riverrun, Session,
+        "Memory for the state of one persistent query, as a part of state.memory.bytes; unset: all of it";
     STATE_CHANGELOG = "state.changelog.max.bytes", PropertyType::Bytes, Some("64 MiB"), Riverrun, Server,
         "Bytes of changelog a store may grow before its keyed store is written";
     COMMIT_BYTES = "commit.max.bytes", PropertyType::Bytes, Some("32 MiB"), Riverrun, Server,

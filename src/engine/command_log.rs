@@ -16,6 +16,10 @@ use crate::types::TopicName;
 /// Version of the command's JSON form.
 const VERSION: u32 = 1;
 
+/// What the name of a command topic has before and after the service's id.
+const TOPIC_PREFIX: &str = "_confluent-ksql-";
+const TOPIC_SUFFIX: &str = "_command_topic";
+
 /// One accepted statement.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
@@ -58,12 +62,17 @@ impl CommandLog {
     /// # Errors
     /// If the log says no.
     pub fn open(log: Arc<dyn Log>, service_id: &str) -> Result<Self, Diagnostic> {
-        let topic = TopicName::new(format!("_confluent-ksql-{service_id}_command_topic"));
+        let topic = TopicName::new(format!("{TOPIC_PREFIX}{service_id}{TOPIC_SUFFIX}"));
         if log.describe(&topic)?.is_none() {
             let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas: 1, cleanup: Cleanup::default() };
             log.create_topic(&spec)?;
         }
         Ok(Self { log, at: TopicPartition::new(topic, 0) })
+    }
+
+    /// The service whose command topic this is, if it is one.
+    pub fn service_of(topic: &TopicName) -> Option<&str> {
+        topic.as_str().strip_prefix(TOPIC_PREFIX)?.strip_suffix(TOPIC_SUFFIX)
     }
 
     /// Appends a command; it is true from here on. Gives its place.

@@ -6,8 +6,10 @@
 
 pub mod command_log;
 pub mod effect;
+mod fold;
 pub mod insert;
 pub mod json_rows;
+pub mod maintenance;
 pub mod outcome;
 pub mod print;
 pub mod processing_log;
@@ -40,6 +42,7 @@ use crate::types::{QueryId, TopicName};
 
 use command_log::{Command, CommandLog};
 use effect::{Effect, EffectContext, Start, Topics};
+use fold::{Fold, identity};
 
 pub use outcome::*;
 pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
@@ -67,6 +70,8 @@ pub struct EngineConfig {
 pub struct TestMode {
     /// merge inputs in the order of arrival, where the log knows it
     pub by_arrival: bool,
+    /// least wall-clock time between emissions of held rows of outer joins, in ms, which the reference has
+    pub outer_emit_interval_ms: i64,
     /// sizes of successive reads in records
     pub read_sizes: Option<Arc<[usize]>>,
     /// rows of a page, if other than the product's
@@ -219,10 +224,12 @@ impl Engine {
         let mut catalog = Catalog::default();
         built_in.into_iter().for_each(|source| catalog.put_source(source));
         let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
+        let inner = &self.inner;
+        let fold = Fold { registry: inner.registry, config: &inner.config, service_id: &inner.service_id };
         let mut ddl = self.inner.ddl.lock();
         for (offset, command) in self.inner.commands.read()? {
             *ddl = offset;
-            match command.map_err(Diagnostic::user).and_then(|c| self.fold(&c, &catalog)) {
+            match command.map_err(Diagnostic::user).and_then(|c| fold.effect(&c, &catalog)) {
                 Ok(effect) => {
                     effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
                     for id in &effect.stops {
@@ -244,35 +251,6 @@ impl Engine {
         *self.inner.catalog.write() = Arc::new(catalog);
         *self.inner.plans.write() = starts;
         Ok(())
-    }
-
-    /// A command's effect at its place in the fold; touches nothing outside.
-    fn fold(&self, command: &Command, catalog: &Catalog) -> Result<Effect, Diagnostic> {
-        let statement = sql::parse_statement(&command.statement)?;
-        let config = settings::merged(&self.inner.config, &command.properties)?;
-        let settings = settings::analysis(&config)?;
-        let topics = Recorded(&command.partitions);
-        let ctx = EffectContext {
-            catalog,
-            registry: self.inner.registry,
-            settings: &settings,
-            properties: &command.properties,
-            topics: &topics,
-            service_id: &self.inner.service_id,
-        };
-        let effect = effect::effect(&statement, &command.statement, &ctx)?;
-        if let Some(start) = effect.start.as_ref().filter(|s| identity(s) != command.identity) {
-            return Err(Diagnostic::new(
-                ErrorClass::Query,
-                format!(
-                    "planning {} again gives other stores and topics than it was started with: [{}] instead of [{}]",
-                    start.query.id,
-                    identity(start).join(", "),
-                    command.identity.join(", ")
-                ),
-            ));
-        }
-        Ok(effect)
     }
 
     /// Carries out a logged statement: topics, command, catalog, queries. One at a time.
@@ -355,6 +333,7 @@ impl Engine {
         let mut settings = settings::query(&config);
         if let Some(test) = &self.inner.test {
             settings.by_arrival = test.by_arrival;
+            settings.outer_emit_interval_ms = test.outer_emit_interval_ms;
             settings.read_sizes = test.read_sizes.clone();
             settings.page_rows = test.page_rows.unwrap_or(settings.page_rows);
         }
@@ -372,11 +351,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Names of a query's stores and internal topics with their partitions: what must come out again when it is planned anew.
-fn identity(start: &Start) -> Vec<String> {
-    start.topology.identity()
 }
 
 fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
@@ -397,8 +371,7 @@ fn processing_log_topic(
     config: &Config,
     service_id: &str,
 ) -> Result<Option<TopicName>, Diagnostic> {
-    let given = config.text("ksql.logging.processing.topic.name").filter(|n| !n.is_empty());
-    let name = given.map_or_else(|| TopicName::new(format!("{service_id}ksql_processing_log")), TopicName::new);
+    let name = processing_log::topic_name(config, service_id);
     if log.describe(&name)?.is_none() {
         log.create_topic(&TopicSpec { name: name.clone(), partitions: 1, replicas: 1, cleanup: Default::default() })?;
     }
@@ -411,7 +384,7 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
         |name: &str, default: usize| config.bytes(name).map_or(default, |b| usize::try_from(b).unwrap_or(usize::MAX));
     RuntimeConfig {
         workers: workers.or(config.limit("worker.threads")).unwrap_or(0),
-        memory_bytes: bytes("state.memory.bytes", default.memory_bytes),
+        memory_bytes: state_bytes(bytes("state.memory.bytes", default.memory_bytes)),
         commit_max_bytes: bytes("commit.max.bytes", default.commit_max_bytes),
         changelog_max_bytes: bytes("state.changelog.max.bytes", default.changelog_max_bytes),
         processing_log,
@@ -419,19 +392,10 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
     }
 }
 
-/// Topics as a command remembers them.
-struct Recorded<'a>(&'a BTreeMap<String, i32>);
-
-impl Topics for Recorded<'_> {
-    fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
-        let spec = |partitions: &i32| TopicSpec {
-            name: name.clone(),
-            partitions: *partitions,
-            replicas: i16::MAX,
-            cleanup: Default::default(),
-        };
-        Ok(self.0.get(name.as_str()).map(spec))
-    }
+/// What is left of the memory for state beside the storage's caches; at least a quarter.
+fn state_bytes(all: usize) -> usize {
+    let caches = usize::try_from(LogOptions::default().storage.memory_bytes()).unwrap_or(usize::MAX);
+    all.saturating_sub(caches).max(all / 4)
 }
 
 /// Topics of the log; remembers what was looked at.

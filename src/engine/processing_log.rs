@@ -4,6 +4,7 @@
 //! replayed and is in no command itself, so a release may add columns to it.
 
 use crate::catalog::{Source, SourceKind};
+use crate::config::Config;
 use crate::diagnostic::Diagnostic;
 use crate::format::{Format, FormatSpec};
 use crate::sql;
@@ -21,6 +22,12 @@ const COLUMNS: &str = "LOGGER VARCHAR, LEVEL VARCHAR, TIME BIGINT, MESSAGE STRUC
     `serializationError` STRUCT<`target` VARCHAR, `errorMessage` VARCHAR, `record` VARCHAR, `cause` ARRAY<VARCHAR>, `topic` VARCHAR>, \
     `kafkaStreamsThreadError` STRUCT<`errorMessage` VARCHAR, `threadName` VARCHAR, `cause` ARRAY<VARCHAR>>>, \
     QUERY_ID VARCHAR, `TOPIC` VARCHAR, `PARTITION` INT, `OFFSET` BIGINT, REASON VARCHAR";
+
+/// The name of the processing log's topic, as the properties have it.
+pub fn topic_name(config: &Config, service_id: &str) -> TopicName {
+    let given = config.text("ksql.logging.processing.topic.name").filter(|name| !name.is_empty());
+    given.map_or_else(|| TopicName::new(format!("{service_id}ksql_processing_log")), TopicName::new)
+}
 
 /// The stream over the processing log's topic.
 ///

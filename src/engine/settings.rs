@@ -46,6 +46,9 @@ pub fn query(config: &Config) -> QuerySettings {
     let ms = |name: &str, default: i64| config.int(name).unwrap_or(default);
     QuerySettings {
         coalesce: config.int("cache.max.bytes.buffering") != Some(0),
+        memory_bytes: config
+            .bytes("query.state.memory.bytes")
+            .map_or(usize::MAX, |b| usize::try_from(b).unwrap_or(usize::MAX)),
         max_task_idle_ms: ms("max.task.idle.ms", 0),
         backoff_initial_ms: ms("ksql.query.retry.backoff.initial.ms", 15_000),
         backoff_max_ms: ms("ksql.query.retry.backoff.max.ms", 900_000),

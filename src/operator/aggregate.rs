@@ -11,15 +11,16 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::function::FunctionLimits;
-use crate::function::aggregate::{Slot, Update};
+use crate::function::aggregate::{Emit, Slot, Update};
 use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
+use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::ChangeBatch;
 
 use super::aggregate_input::{Inputs, Pending};
-use super::aggregate_output::{Emission, Output, existed, values};
+use super::aggregate_output::{Emission, Output, values};
 use super::group_store::{GroupStore, Layout};
-use super::groups::Span;
+use super::groups::{NO_ROWTIME, Span, WARM_ROWS};
 use super::{Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 /// Bytes of output columns that a page aims to stay below.
@@ -37,6 +38,8 @@ pub(super) struct Core {
     pub table: bool,
     pub emit_old: bool,
     pub page: Page,
+    /// rows before this are near the processor
+    warmed: usize,
     /// rows that a page may have, by the size of the last ones
     page_rows: usize,
 }
@@ -75,6 +78,7 @@ impl Core {
             table: spec.table_input,
             emit_old: spec.emit_old,
             page: Page::default(),
+            warmed: 0,
             page_rows: usize::MAX,
             layout,
         })
@@ -84,13 +88,16 @@ impl Core {
     ///
     /// # Errors
     /// A defect of ours.
-    pub fn open(&self, step: Step, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
+    pub fn open(&mut self, step: Step, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
         let mut batches = step.into_iter().flatten().filter(|batch| !batch.is_empty());
         let Some(batch) = batches.next() else { return Ok(None) };
         if batches.next().is_some() {
             return Err(OperatorError::internal("aggregate", "it has one input port, the step has more"));
         }
-        self.inputs.open(batch, self.layout.keys(), ctx).map(Some)
+        let mut pending = self.inputs.open(batch, self.layout.keys(), ctx)?;
+        pending.hashes.extend(pending.keys.iter().map(|key| self.store.groups.hash(key)));
+        self.warmed = 0;
+        Ok(Some(pending))
     }
 
     /// How many updates the page at hand should have.
@@ -101,9 +108,28 @@ impl Core {
     /// Notes a row of a stream for a group; its window's bounds are those of the slot.
     #[inline]
     pub fn take_row(&mut self, slot: Slot, row: usize, rowtime: i64) {
-        self.store.touch(slot);
         self.page.updates.push(Update { slot, row: row as u32, undo: false });
-        self.page.emissions.push(Emission { slot, row: row as u32, rowtime, existed: true });
+        self.emit(slot, row, rowtime);
+    }
+
+    /// Notes an output row; its row time is the greatest that the group took in so far.
+    #[inline]
+    fn emit(&mut self, slot: Slot, row: usize, rowtime: i64) {
+        self.store.touch(slot);
+        let head = self.store.groups.head_mut(slot);
+        let existed = head.rowtime != NO_ROWTIME;
+        head.rowtime = head.rowtime.max(rowtime);
+        self.page.emissions.push(Emission { slot, row: row as u32, rowtime: head.rowtime, existed });
+    }
+
+    /// Has the groups of the next rows near, if it is time to.
+    #[inline]
+    pub fn warm(&mut self, pending: &Pending, row: usize, start: impl FnMut(usize) -> i64) {
+        if self.warmed <= row || self.warmed > row + WARM_ROWS {
+            self.warmed = (row + WARM_ROWS).min(pending.hashes.len());
+            let starts = (row..self.warmed).map(start);
+            self.store.groups.warm(pending.hashes[row..self.warmed].iter().copied().zip(starts));
+        }
     }
 
     /// Runs the accumulators over the page, made of rows `from .. to` of `pending`, and gives its rows out or holds them back.
@@ -123,14 +149,12 @@ impl Core {
             return Ok(());
         }
         let mut page = std::mem::take(&mut self.page);
-        self.settle_rowtimes(&mut page.emissions);
         let before = self.output.before(&page.emissions, ctx.coalesce, &self.store);
         page.updates.iter_mut().for_each(|update| update.row -= from as u32);
-        let silent = if ctx.coalesce { vec![false; page.updates.len()] } else { Vec::new() };
         let emit = match (ctx.coalesce, self.table) {
-            (true, _) => Some(&silent[..]),
-            (false, true) => Some(&page.emit[..]),
-            (false, false) => None,
+            (true, _) => Emit::None,
+            (false, true) => Emit::Some(&page.emit[..]),
+            (false, false) => Emit::All,
         };
         self.update(&page.updates, pending, from, to, emit)?;
         if ctx.coalesce {
@@ -159,23 +183,13 @@ impl Core {
         pending: &Pending,
         from: usize,
         to: usize,
-        emit: Option<&[bool]>,
+        emit: Emit<'_>,
     ) -> Result<(), OperatorError> {
         for (i, accumulator) in self.store.accumulators.iter_mut().enumerate() {
             let (args, old_args) = pending.arguments(i, from, to);
             accumulator.update(updates, &args, &old_args, emit).map_err(OperatorError::Function)?;
         }
         Ok(())
-    }
-
-    /// Row times of results: the greatest that the group took in so far. Notes which groups had a value before.
-    pub fn settle_rowtimes(&mut self, emissions: &mut [Emission]) {
-        for emission in emissions {
-            emission.existed = existed(&self.store, emission.slot);
-            let head = self.store.groups.head_mut(emission.slot);
-            head.rowtime = head.rowtime.max(emission.rowtime);
-            emission.rowtime = head.rowtime;
-        }
     }
 
     /// Sizes the next pages by what a row of this one took.
@@ -188,7 +202,7 @@ impl Core {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn reopen(&self, step: Step, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
+    pub fn reopen(&mut self, step: Step, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
         let told = ctx.losses.len();
         let opened = self.open(step, ctx);
         ctx.losses.truncate(told);
@@ -232,8 +246,8 @@ impl Aggregate {
             if !pending.counts(row) {
                 continue;
             }
-            let key = pending.keys.row(row);
-            let slot = core.store.slot(core.store.groups.hash(key), key, Span::default())?;
+            core.warm(&pending, row, |_| 0);
+            let slot = core.store.slot(pending.hashes[row], pending.keys.row(row), Span::default())?;
             if core.table {
                 core.take_change(slot, row, &pending.batch);
             } else {
@@ -253,7 +267,6 @@ impl Core {
     /// Notes a change of a table row: its old half is taken away, its new half taken in, in one step.
     fn take_change(&mut self, slot: Slot, row: usize, batch: &ChangeBatch) {
         let (new, old) = (batch.is_present(row), batch.old_is_present(row));
-        self.store.touch(slot);
         let page = &mut self.page;
         for (is_there, undo) in [(old, true), (new, false)] {
             if is_there {
@@ -261,7 +274,7 @@ impl Core {
                 page.emit.push(!undo || !new);
             }
         }
-        page.emissions.push(Emission { slot, row: row as u32, rowtime: batch.meta.rowtime[row], existed: true });
+        self.emit(slot, row, batch.meta.rowtime[row]);
     }
 }
 
@@ -305,6 +318,22 @@ pub struct AggregateReader {
 }
 
 impl AggregateReader {
+    /// The bound for [`Self::is_kept`] as of the state in `store`; `None`: all of it counts.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn kept_from(&self, store: &dyn KeyedSnapshot) -> Result<Option<i64>, TopicError> {
+        self.layout.kept_from(store)
+    }
+
+    /// True if the window of a stored key is not over.
+    ///
+    /// # Errors
+    /// If the key does not read back.
+    pub fn is_kept(&self, key: &[u8], kept_from: i64) -> Result<bool, TopicError> {
+        self.layout.is_kept(key, kept_from)
+    }
+
     /// A reader of the store of `spec`, an aggregate over rows of `input`.
     ///
     /// # Errors

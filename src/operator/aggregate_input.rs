@@ -31,6 +31,8 @@ pub(super) struct Pending {
     pub batch: ChangeBatch,
     /// their encoded keys, without window
     pub keys: EncodedRows,
+    /// their hashes
+    pub hashes: Vec<u64>,
     /// argument columns of each accumulator
     pub args: Vec<Vec<ArrayRef>>,
     /// the same of the old rows; empty for streams
@@ -83,7 +85,7 @@ impl Inputs {
             None => Vec::new(),
         };
         let keys = keys.encode(&batch.columns[..self.key_count], rows)?;
-        Ok(Pending { batch, keys, args, old_args, accepted, next: 0 })
+        Ok(Pending { batch, keys, hashes: Vec::with_capacity(rows), args, old_args, accepted, next: 0 })
     }
 
     fn arguments(

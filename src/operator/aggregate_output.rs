@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use std::sync::Arc;
 
 use crate::function::aggregate::{Accumulator, Slot};
-use crate::state::encoding::KeyCodec;
+use crate::state::encoding::{EncodedRows, KeyCodec};
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
 use super::group_store::GroupStore;
@@ -52,11 +52,10 @@ struct Held {
 pub(super) struct Output {
     emit_old: bool,
     windowed: bool,
+    /// groups held back; the head of each slot has its place here
     held: Vec<Held>,
     /// how many of `held` are given out, while they are given out page by page
     released: usize,
-    /// by slot: its entry in `held`
-    held_at: Vec<u32>,
     old_pages: Vec<Vec<ArrayRef>>,
     headers: Vec<ArrayRef>,
     /// by slot: its last emission on this page
@@ -66,16 +65,8 @@ pub(super) struct Output {
 impl Output {
     /// Output with WINDOWSTART and WINDOWEND if `windowed`, and with old rows if `emit_old`.
     pub fn new(emit_old: bool, windowed: bool) -> Self {
-        Self {
-            emit_old,
-            windowed,
-            held: Vec::new(),
-            released: 0,
-            held_at: Vec::new(),
-            old_pages: Vec::new(),
-            headers: Vec::new(),
-            last: Vec::new(),
-        }
+        let (held, old_pages, headers, last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { emit_old, windowed, held, released: 0, old_pages, headers, last }
     }
 
     /// Values before the page: call it before the accumulators see the page's updates.
@@ -87,11 +78,10 @@ impl Output {
         }
         let slots = store.groups.slots();
         self.last.resize(slots.max(self.last.len()), NONE);
-        self.held_at.resize(slots.max(self.held_at.len()), NONE);
         let mut firsts = Vec::new();
         for emission in emissions {
             let slot = emission.slot as usize;
-            if self.last[slot] == NONE && !(holding && self.held_at[slot] != NONE) {
+            if self.last[slot] == NONE && !(holding && store.groups.head(emission.slot).is(OWING)) {
                 self.last[slot] = 0;
                 firsts.push(emission.slot);
             }
@@ -161,7 +151,6 @@ impl Output {
 
     /// Holds the page's groups back.
     pub fn hold(&mut self, emissions: &[Emission], batch: &ChangeBatch, before: Vec<ArrayRef>, store: &mut GroupStore) {
-        self.held_at.resize(store.groups.slots().max(self.held_at.len()), NONE);
         let page = self.old_pages.len() as u32;
         let headers = batch.meta.headers.as_ref().map_or(NONE, |headers| {
             self.headers.push(headers.clone());
@@ -170,17 +159,18 @@ impl Output {
         let held_before = self.held.len();
         for emission in emissions {
             let (offset, headers) = (batch.meta.offset[emission.row as usize], (headers, emission.row));
-            let at = &mut self.held_at[emission.slot as usize];
-            if let Some(held) = self.held.get_mut(*at as usize) {
+            let head = store.groups.head_mut(emission.slot);
+            if head.is(OWING) {
+                let held = &mut self.held[head.link as usize];
                 (held.offset, held.headers) = (offset, headers);
                 continue;
             }
-            *at = self.held.len() as u32;
+            head.flags |= OWING;
+            head.link = self.held.len() as u32;
             let old = (page, (self.held.len() - held_before) as u32);
             self.held.push(Held { slot: emission.slot, existed: emission.existed, offset, old, headers });
-            store.groups.head_mut(emission.slot).flags |= OWING;
-            store.owing += 1;
         }
+        store.owing += self.held.len() - held_before;
         if self.emit_old {
             self.old_pages.push(before);
         }
@@ -207,7 +197,6 @@ impl Output {
             out.push(self.release_page(page, store, keys)?);
         }
         for entry in page {
-            self.held_at[entry.slot as usize] = NONE;
             store.groups.head_mut(entry.slot).flags &= !OWING;
         }
         store.owing -= page.len();
@@ -265,10 +254,25 @@ pub(super) fn current(
     keys: &KeyCodec,
     windowed: bool,
 ) -> Result<ChangeBatch, OperatorError> {
-    let key_columns = keys.decode(slots.iter().map(|&slot| store.groups.head(slot).key()))?;
-    let windows = windowed.then(|| windows_of(store, slots.iter().copied()));
-    let rowtimes = slots.iter().map(|&slot| store.groups.head(slot).rowtime).collect();
-    Ok(rows_of(key_columns, values(&store.accumulators, slots), rowtimes, windows))
+    let mut encoded = EncodedRows::with_capacity(slots.len(), 16 * slots.len());
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    let mut rowtimes = Vec::with_capacity(slots.len());
+    if windowed {
+        starts.reserve(slots.len());
+        ends.reserve(slots.len());
+    }
+    for &slot in slots {
+        let head = store.groups.head(slot);
+        encoded.push(store.groups.key(slot));
+        rowtimes.push(head.rowtime);
+        if windowed {
+            starts.push(head.window.start);
+            ends.push(head.window.end);
+        }
+    }
+    let key_columns = keys.decode(encoded.iter())?;
+    let windows = windowed.then(|| WindowBounds { start: starts.into(), end: ends.into() });
+    Ok(rows_of(key_columns, values(&store.accumulators, slots), rowtimes.into(), windows))
 }
 
 /// Output rows that no input row stands behind: offsets and `seq` are 0.

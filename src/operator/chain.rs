@@ -16,6 +16,7 @@ use super::foreign_key::right::ForeignKeyRight;
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
 use super::stateless::{Filter, Project, Regroup};
+use super::stream_stream_join::StreamStreamJoin;
 use super::stream_table_join::StreamTableJoin;
 use super::table_join::TableTableJoin;
 use super::upsert::UpsertOperator;
@@ -26,7 +27,7 @@ use crate::function::FunctionLimits;
 use crate::function::table;
 use crate::plan::topology::{NodeSpec, OperatorSpec, TableCall};
 use crate::state::encoding::{KeyCodec, RowCodec};
-use crate::topic::TopicError;
+use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::{ChangeBatch, RowMeta, SqlType, WindowKind};
 
 /// Makes the operator of a node; `inputs` are the schemas of its ports.
@@ -54,6 +55,7 @@ pub fn build(
         OperatorSpec::Upsert { store, emit_old } => {
             Box::new(UpsertOperator::new(store, *emit_old, input, node.key_count)?)
         }
+        OperatorSpec::StreamStreamJoin(spec) => Box::new(StreamStreamJoin::new(spec)?),
         OperatorSpec::StreamTableJoin(spec) => Box::new(StreamTableJoin::new(spec)?),
         OperatorSpec::TableTableJoin(spec) => Box::new(TableTableJoin::new(spec)?),
         OperatorSpec::ForeignKeyLeft(spec) => Box::new(ForeignKeyLeft::new(spec)?),
@@ -89,6 +91,28 @@ pub enum StateReader {
 }
 
 impl StateReader {
+    /// The bound for [`Self::is_kept`] as of the state in `store`; `None`: all of it counts.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn kept_from(&self, store: &dyn KeyedSnapshot) -> Result<Option<i64>, TopicError> {
+        match self {
+            Self::Table(_) => Ok(None),
+            Self::Groups(reader) => reader.kept_from(store),
+        }
+    }
+
+    /// True if the row of a stored key counts by the bound of [`Self::kept_from`]: its window is not over.
+    ///
+    /// # Errors
+    /// If the key does not read back.
+    pub fn is_kept(&self, key: &[u8], kept_from: i64) -> Result<bool, TopicError> {
+        match self {
+            Self::Table(_) => Ok(true),
+            Self::Groups(reader) => reader.is_kept(key, kept_from),
+        }
+    }
+
     /// The rows of these entries of its store, in order; `None` without any.
     ///
     /// # Errors

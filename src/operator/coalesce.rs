@@ -7,7 +7,9 @@ use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::interleave;
 use arrow::error::ArrowError;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
+
+use crate::state::encoding::EncodedRows;
 
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds};
 
@@ -20,7 +22,12 @@ const FULL_BYTES: usize = 32 << 20;
 #[derive(Default)]
 pub(crate) struct Coalescer {
     batches: Vec<ChangeBatch>,
-    slots: HashMap<Box<[u8]>, Slot, ahash::RandomState>,
+    hasher: ahash::RandomState,
+    /// places in `slots`
+    index: HashTable<u32>,
+    slots: Vec<Slot>,
+    /// the key of each slot
+    keys: EncodedRows,
     rows: usize,
     bytes: usize,
 }
@@ -28,6 +35,7 @@ pub(crate) struct Coalescer {
 /// First and last change of a key, as (batch, row).
 #[derive(Clone, Copy)]
 struct Slot {
+    hash: u64,
     first: (usize, usize),
     last: (usize, usize),
     existed: bool,
@@ -53,11 +61,16 @@ impl Coalescer {
     ) {
         let number = self.batches.len();
         for (i, (key, existed)) in keys.zip(existed).enumerate() {
-            let at = (number, i);
-            match self.slots.get_mut(key) {
-                Some(slot) => slot.last = at,
-                None => drop(self.slots.insert(key.into(), Slot { first: at, last: at, existed })),
+            let (at, hash) = ((number, i), self.hasher.hash_one(key));
+            let same = |&n: &u32| self.slots[n as usize].hash == hash && self.keys.row(n as usize) == key;
+            if let Some(&n) = self.index.find(hash, same) {
+                self.slots[n as usize].last = at;
+                continue;
             }
+            let slots = &self.slots;
+            self.index.insert_unique(hash, slots.len() as u32, |&n| slots[n as usize].hash);
+            self.slots.push(Slot { hash, first: at, last: at, existed });
+            self.keys.push(key);
         }
         let old = batch.old.iter().flat_map(|old| &old.columns);
         self.bytes += batch.columns.iter().chain(old).map(|c| c.get_array_memory_size()).sum::<usize>();
@@ -71,10 +84,19 @@ impl Coalescer {
     /// If batches that were held differ in their columns.
     pub(crate) fn drain(&mut self, page_rows: usize, seq: u32, out: &mut Vec<ChangeBatch>) -> Result<(), ArrowError> {
         let batches = std::mem::take(&mut self.batches);
-        let says_something = |slot: &Slot| slot.existed || batches[slot.last.0].is_present(slot.last.1);
-        let mut slots: Vec<Slot> = self.slots.drain().map(|(_, slot)| slot).filter(says_something).collect();
+        let slots = std::mem::take(&mut self.slots);
         (self.rows, self.bytes) = (0, 0);
-        slots.sort_unstable_by_key(|slot| slot.last);
+        self.index.clear();
+        self.keys.clear();
+        // in the order of the last changes, which each are another row
+        let mut changed: Vec<Vec<u32>> = batches.iter().map(|batch| vec![u32::MAX; batch.len()]).collect();
+        for (n, slot) in slots.iter().enumerate() {
+            if slot.existed || batches[slot.last.0].is_present(slot.last.1) {
+                changed[slot.last.0][slot.last.1] = n as u32;
+            }
+        }
+        let changed = changed.into_iter().flatten().filter(|&n| n != u32::MAX);
+        let slots: Vec<Slot> = changed.map(|n| slots[n as usize]).collect();
         for page in slots.chunks(page_rows.max(1)) {
             out.push(merged(&batches, page, seq)?);
         }

@@ -1,8 +1,8 @@
 //! The store of an aggregate: states in columns by slot in memory, entries of `key → row` to the outside.
 //!
 //! A row holds the state columns of all calls; a key ends with the window, where there is one. Numbers that are no groups (stream time)
-//! stand under the reserved prefix. The subtle thing: rows are encoded only when a block is taken; what is written behind are slices of
-//! the blocks, so that it never runs ahead of the changelog.
+//! stand under the reserved prefix. The subtle thing: windows that are over are not deleted in the changelog: whoever reads it leaves out
+//! what the stream time kept beside it has passed ([`Layout::kept_from`]); only under EMIT FINAL, where they may owe a result, they are.
 
 mod changelog;
 mod eviction;
@@ -10,25 +10,25 @@ mod expiry;
 mod layout;
 mod sessions;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashSet;
 
 use crate::function::aggregate::{Accumulator, Slot};
-use crate::state::encoding::{RESERVED_PREFIX, RowCodec, split_window};
+use crate::state::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec, split_window};
 use crate::topic::{KeyedSnapshot, TopicError};
 
 use super::OperatorError;
-use super::groups::{DIRTY, GroupTable, KNOWN, Span, USED, Windows};
+use super::groups::{BEHIND, DIRTY, GroupTable, KNOWN, Span, USED, Windows};
 
-use changelog::HeldBlock;
 use expiry::Sweep;
 pub(super) use layout::Layout;
 
 /// Bytes that an entry costs in a block beside its key, about.
 const ENTRY_BYTES: usize = 24;
+/// Bytes of a key in a block, about.
+const KEY_BYTES: usize = 16;
 /// Name of the number that is the operator's stream time.
 const STREAM_TIME: &str = "stream-time";
 
@@ -42,17 +42,16 @@ pub(super) struct GroupStore {
     windows: Windows,
     dirty: Vec<Slot>,
     dirty_bytes: usize,
-    /// keys to be deleted by the next block
-    deletes: Vec<Bytes>,
-    /// where the last row of a slot that was in a block stands: (block number, entry)
-    in_block: Vec<(u64, u32)>,
-    /// rows of blocks that are written behind next: slots, and deleted keys
+    /// keys to be deleted by the next block, and which of them also in the store behind
+    deletes: EncodedRows,
+    deletes_behind: Vec<bool>,
+    /// keys of windows that are over by what the next block says, to be deleted in the store behind
+    over: Vec<Bytes>,
+    /// what is written behind next: slots, and deleted keys
     unwritten: Vec<Slot>,
     unwritten_deletes: Vec<Bytes>,
     unwritten_bytes: usize,
     in_flight: Vec<Slot>,
-    blocks: VecDeque<HeldBlock>,
-    first_block: u64,
     behind: Option<Arc<dyn KeyedSnapshot>>,
     /// every group that exists is in memory
     complete: bool,
@@ -82,7 +81,7 @@ impl GroupStore {
         let windows = match &layout.spec.window {
             None => Windows::None,
             Some(window) if window.size_ms().is_some() => Windows::Time,
-            Some(_) => Windows::Sessions,
+            Some(window) => Windows::sessions(window.retention_ms, layout.spec.emit_final),
         };
         Ok(Self {
             groups: GroupTable::new(windows),
@@ -90,18 +89,17 @@ impl GroupStore {
             windows,
             dirty: Vec::new(),
             dirty_bytes: 0,
-            deletes: Vec::new(),
-            in_block: Vec::new(),
+            deletes: EncodedRows::default(),
+            deletes_behind: Vec::new(),
+            over: Vec::new(),
             unwritten: Vec::new(),
             unwritten_deletes: Vec::new(),
             unwritten_bytes: 0,
             in_flight: Vec::new(),
-            blocks: VecDeque::new(),
-            first_block: 1,
             behind: None,
             complete: true,
             outside_start: i64::MAX,
-            gone: (windows == Windows::Sessions || layout.spec.emit_final).then(HashSet::new),
+            gone: (windows.are_sessions() || layout.spec.emit_final).then(HashSet::new),
             deletes_in_flight: Vec::new(),
             owing: 0,
             loads: Vec::new(),
@@ -130,15 +128,14 @@ impl GroupStore {
     #[cold]
     fn fetch_or_insert(&mut self, hash: u64, key: &[u8], window: Span) -> Result<Slot, TopicError> {
         let slot = self.groups.insert(hash, key, window);
-        if self.in_block.len() < self.groups.slots() {
-            self.in_block.resize(self.groups.slots(), (0, 0));
-        }
         let elsewhere = !self.complete && window.start <= self.outside_start;
         if let Some(behind) = self.behind.as_ref().filter(|_| elsewhere) {
             let mut stored = Vec::with_capacity(key.len() + 16);
             self.groups.store_key(slot, &mut stored);
             if let Some(row) = behind.get(&stored)? {
-                self.groups.head_mut(slot).flags |= KNOWN;
+                let head = self.groups.head_mut(slot);
+                head.flags |= KNOWN | BEHIND;
+                head.rowtime = RowCodec::rowtime(&row)?;
                 self.loads.push((slot, row));
             }
         }
@@ -158,11 +155,7 @@ impl GroupStore {
         let loads = std::mem::take(&mut self.loads);
         let slots: Vec<Slot> = loads.iter().map(|(slot, _)| *slot).collect();
         let rows = loads.iter().map(|(_, row)| &row[..]);
-        let rowtimes = self.layout.load(&mut self.accumulators, &slots, rows)?;
-        for (&slot, rowtime) in slots.iter().zip(rowtimes) {
-            self.groups.head_mut(slot).rowtime = rowtime;
-        }
-        Ok(())
+        self.layout.load(&mut self.accumulators, &slots, rows).map(drop)
     }
 
     /// Notes that the group changes.
@@ -171,7 +164,7 @@ impl GroupStore {
         let head = self.groups.head_mut(slot);
         if head.flags & DIRTY == 0 {
             head.flags |= DIRTY | USED;
-            self.dirty_bytes += head.key().len() + ENTRY_BYTES;
+            self.dirty_bytes += KEY_BYTES + ENTRY_BYTES;
             self.dirty.push(slot);
         }
     }
@@ -180,24 +173,44 @@ impl GroupStore {
     pub fn delete(&mut self, slot: Slot) {
         let head = self.groups.head(slot);
         if head.is(KNOWN) {
-            let mut key = Vec::new();
+            let (behind, mut key) = (head.is(BEHIND), Vec::new());
             self.groups.store_key(slot, &mut key);
-            self.delete_key(key.into());
+            self.delete_key(&key, behind);
         }
         self.forget(slot);
     }
 
-    fn delete_key(&mut self, key: Bytes) {
+    fn delete_key(&mut self, key: &[u8], behind: bool) {
         self.dirty_bytes += key.len() + ENTRY_BYTES;
+        if let Some(gone) = self.gone.as_mut().filter(|_| behind) {
+            gone.insert(Bytes::copy_from_slice(key));
+        }
+        self.deletes.push(key);
+        self.deletes_behind.push(behind);
+    }
+
+    /// Removes a group whose window is over by the stream time: readers of the changelog know that without being told.
+    fn retire(&mut self, slot: Slot) {
+        if self.layout.tells_expiry() {
+            return self.delete(slot);
+        }
+        if self.groups.head(slot).is(BEHIND) {
+            let mut key = Vec::new();
+            self.groups.store_key(slot, &mut key);
+            self.retire_key(key.into());
+        }
+        self.forget(slot);
+    }
+
+    fn retire_key(&mut self, key: Bytes) {
         if let Some(gone) = &mut self.gone {
             gone.insert(key.clone());
         }
-        self.deletes.push(key);
+        self.over.push(key);
     }
 
     /// Takes a group out of memory.
     fn forget(&mut self, slot: Slot) {
-        self.unhold(slot);
         self.groups.remove(slot);
         self.accumulators.iter_mut().for_each(|a| a.reset(slot));
     }
@@ -257,6 +270,7 @@ impl GroupStore {
         let hash = self.groups.hash(group);
         if !self.is_gone(key) && self.groups.find(hash, group, window).is_none() {
             let slot = self.insert_known(hash, group, window);
+            self.groups.head_mut(slot).rowtime = RowCodec::rowtime(row)?;
             self.loads.push((slot, Bytes::copy_from_slice(row)));
         }
         Ok(())
@@ -268,8 +282,7 @@ impl GroupStore {
 
     fn insert_known(&mut self, hash: u64, group: &[u8], window: Span) -> Slot {
         let slot = self.groups.insert(hash, group, window);
-        self.in_block.resize(self.groups.slots().max(self.in_block.len()), (0, 0));
-        self.groups.head_mut(slot).flags |= KNOWN;
+        self.groups.head_mut(slot).flags |= if self.complete { KNOWN } else { KNOWN | BEHIND };
         slot
     }
 
@@ -283,6 +296,6 @@ impl GroupStore {
 }
 
 /// Under which key the store keeps its operator's stream time.
-fn stream_time_key() -> Vec<u8> {
+pub(super) fn stream_time_key() -> Vec<u8> {
     [&[RESERVED_PREFIX], STREAM_TIME.as_bytes()].concat()
 }

@@ -1,44 +1,61 @@
-//! Which slot holds which group: a hash table of encoded keys (and windows), and the windows in the order in which they expire.
+//! Which slot holds which group: hash tables of encoded keys, one for each window in time, and the groups in the order in which they expire.
 //!
-//! Knows no states; `group_store` keeps these by the slots given out here. The subtle thing: the stored hash and a short key stand in the
-//! head of a slot itself, so that finding a group costs two places in memory and allocates nothing.
+//! Knows no states; `group_store` keeps these by the slots given out here. The subtle thing: all that is known of a slot, a short key
+//! included, is one cache line, and a table's cell holds the hash, so that finding a group costs two places in memory and allocates nothing.
+
+mod index;
 
 use std::collections::BTreeMap;
 
 use ahash::RandomState;
-use hashbrown::HashTable;
 
 use crate::function::aggregate::Slot;
 use crate::state::encoding::push_window;
+
+use index::Index;
 
 /// Fixed, so that two runs do the same.
 const HASH_SEEDS: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
 
 /// Changed since the last block.
-pub(super) const DIRTY: u8 = 1;
+pub(super) const DIRTY: u16 = 1;
 /// In a block that is not written behind.
-pub(super) const UNWRITTEN: u8 = 2;
+pub(super) const UNWRITTEN: u16 = 2;
 /// Taken to be written behind; the store attached does not hold it yet.
-pub(super) const IN_FLIGHT: u8 = 4;
+pub(super) const IN_FLIGHT: u16 = 4;
 /// Used since the clock's hand came by.
-pub(super) const USED: u8 = 8;
+pub(super) const USED: u16 = 8;
 /// Holds back an output, or still owes its final one.
-pub(super) const OWING: u8 = 16;
-/// A block or the store behind may hold it: it must be deleted there when it goes.
-pub(super) const KNOWN: u8 = 32;
+pub(super) const OWING: u16 = 16;
+/// A block or the store behind may hold it.
+pub(super) const KNOWN: u16 = 32;
 /// Holds a group.
-pub(super) const LIVE: u8 = 64;
+pub(super) const LIVE: u16 = 64;
 /// Sessions: all sessions of its key that exist are in memory.
-pub(super) const WHOLE_KEY: u8 = 128;
+pub(super) const WHOLE_KEY: u16 = 128;
+/// The store behind may hold it: it must be deleted there when it goes.
+pub(super) const BEHIND: u16 = 256;
 /// May not leave memory.
-pub(super) const PINNED: u8 = DIRTY | UNWRITTEN | IN_FLIGHT | OWING;
+pub(super) const PINNED: u16 = DIRTY | UNWRITTEN | IN_FLIGHT | OWING;
 
 /// The row time of a group that took no row in yet, and so has no value.
 pub(super) const NO_ROWTIME: i64 = i64::MIN;
 
+/// How many look-ups to [`GroupTable::warm`] together: their cache lines should still be there when they are used.
+pub(super) const WARM_ROWS: usize = 64;
+
 /// Longest key kept in the head of its slot, in bytes.
-const INLINE_BYTES: usize = 22;
+const INLINE_BYTES: usize = 21;
+/// In the place of a length: the key is a long one.
+const LONG: u8 = u8::MAX;
+/// No slot.
+const NONE: Slot = Slot::MAX;
+/// Heads are allocated so many at a time, as powers of two, so that growing moves none of them.
+const CHUNK_BITS: u32 = 12;
+const CHUNK: usize = 1 << CHUNK_BITS;
+/// Sessions expire in so many portions a retention.
+const PORTIONS: i64 = 64;
 
 /// A window, in ms; both 0 without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -49,93 +66,92 @@ pub(super) struct Span {
     pub end: i64,
 }
 
-enum Key {
-    Inline(u8, [u8; INLINE_BYTES]),
-    Heap(Box<[u8]>),
-}
-
-impl Key {
-    fn new(bytes: &[u8]) -> Self {
-        if bytes.len() > INLINE_BYTES {
-            return Self::Heap(bytes.into());
-        }
-        let mut inline = [0; INLINE_BYTES];
-        inline[..bytes.len()].copy_from_slice(bytes);
-        Self::Inline(bytes.len() as u8, inline)
-    }
-
-    #[inline]
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Inline(len, bytes) => &bytes[..usize::from(*len)],
-            Self::Heap(bytes) => bytes,
-        }
-    }
-
-    fn heap(&self) -> usize {
-        if let Self::Heap(bytes) = self { bytes.len() } else { 0 }
-    }
-}
-
 /// What is known of a slot beside its state.
+#[repr(align(64))]
 pub(super) struct Head {
-    hash: u64,
     /// its window
     pub window: Span,
     /// the greatest row time it took in; [`NO_ROWTIME`] before the first row
     pub rowtime: i64,
-    key: Key,
-    /// where it stands in the order of windows
+    /// where it stands in the order of sessions
     mark: i64,
+    hash: u32,
+    /// sessions: the next older one of the key; others: for who holds back their output
+    pub link: u32,
     /// see the constants
-    pub flags: u8,
+    pub flags: u16,
+    key_len: u8,
+    key: [u8; INLINE_BYTES],
 }
 
-/// What windows groups have, and so how they are hashed and in which order they expire.
+const _: () = assert!(size_of::<Head>() == 64);
+
+impl Head {
+    /// True if one of these flags is set.
+    #[inline]
+    pub fn is(&self, flags: u16) -> bool {
+        self.flags & flags != 0
+    }
+
+    fn long(&self) -> usize {
+        u32::from_le_bytes([self.key[0], self.key[1], self.key[2], self.key[3]]) as usize
+    }
+}
+
+/// What windows groups have, and so how they are found and in which order they expire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Windows {
     /// none
     None,
-    /// time windows: found by key and window, ordered by start
+    /// time windows: found by window and key, expire by start
     Time,
-    /// sessions: found by key, ordered by end, which may grow
-    Sessions,
+    /// sessions: found by key, expire by end, which may grow; in portions, unless each is to be had at its very end
+    Sessions {
+        /// length of a portion in ms
+        portion_ms: i64,
+    },
 }
 
 impl Windows {
-    fn mark(self, window: Span) -> i64 {
-        if self == Self::Sessions { window.end } else { window.start }
+    /// Sessions that are kept for `retention_ms`; `exact`: each is to be had at its very end.
+    pub fn sessions(retention_ms: i64, exact: bool) -> Self {
+        Self::Sessions { portion_ms: if exact { 1 } else { (retention_ms / PORTIONS).max(1) } }
     }
 
-    #[inline]
-    fn hash(self, hash: u64, window: Span) -> u64 {
-        if self == Self::Time { mix(hash, window) } else { hash }
+    /// True for sessions.
+    pub fn are_sessions(self) -> bool {
+        matches!(self, Self::Sessions { .. })
     }
 }
 
-impl Head {
-    /// The encoded key, without window.
-    pub fn key(&self) -> &[u8] {
-        self.key.bytes()
-    }
-
-    /// True if one of these flags is set.
-    pub fn is(&self, flags: u8) -> bool {
-        self.flags & flags != 0
-    }
+/// The groups of one window in time.
+#[derive(Default)]
+struct Bucket {
+    index: Index,
+    /// slots given to them; some of them may be others' meanwhile
+    slots: Vec<Slot>,
+    /// its groups hold something back
+    waits: bool,
 }
 
 /// Keys to slots.
 pub(super) struct GroupTable {
     hasher: RandomState,
-    index: HashTable<Slot>,
-    heads: Vec<Head>,
-    vacant: Vec<Slot>,
     windows: Windows,
-    /// slots by the mark in their head; those whose mark is another one meanwhile are stale
+    /// without windows: all groups; sessions: the newest one of each key
+    index: Index,
+    /// time windows, by start
+    buckets: BTreeMap<i64, Bucket>,
+    chunks: Vec<Vec<Head>>,
+    slots: usize,
+    live: usize,
+    vacant: Vec<Slot>,
+    /// sessions by the portion of the mark in their head; those whose mark is another one meanwhile are stale
     order: BTreeMap<i64, Vec<Slot>>,
-    key_heap: usize,
     ordered: usize,
+    long_keys: Vec<Box<[u8]>>,
+    long_vacant: Vec<u32>,
+    long_bytes: usize,
 }
 
 impl GroupTable {
@@ -144,13 +160,18 @@ impl GroupTable {
         let [a, b, c, d] = HASH_SEEDS;
         Self {
             hasher: RandomState::with_seeds(a, b, c, d),
-            index: HashTable::new(),
-            heads: Vec::new(),
-            vacant: Vec::new(),
             windows,
+            index: Index::default(),
+            buckets: BTreeMap::new(),
+            chunks: Vec::new(),
+            slots: 0,
+            live: 0,
+            vacant: Vec::new(),
             order: BTreeMap::new(),
-            key_heap: 0,
             ordered: 0,
+            long_keys: Vec::new(),
+            long_vacant: Vec::new(),
+            long_bytes: 0,
         }
     }
 
@@ -163,74 +184,194 @@ impl GroupTable {
     /// The slot of a group, if it is in memory; `hash` is that of the key.
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8], window: Span) -> Option<Slot> {
-        let hash = self.windows.hash(hash, window);
-        let same = |&slot: &Slot| {
-            let head = &self.heads[slot as usize];
-            head.hash == hash && head.window == window && head.key() == key
-        };
-        self.index.find(hash, same).copied()
+        match self.windows {
+            Windows::None => self.index.find(hash as u32, |slot| self.key(slot) == key),
+            Windows::Time => self.buckets.get(&window.start)?.index.find(hash as u32, |slot| self.key(slot) == key),
+            Windows::Sessions { .. } => self.sessions(hash, key).find(|&slot| self.head(slot).window == window),
+        }
+    }
+
+    /// Brings what look-ups of these (hash, window start) will need near the processor: a look-up waits for two places in memory one
+    /// after the other, here many wait together.
+    pub fn warm(&self, rows: impl Iterator<Item = (u64, i64)>) {
+        let (mut found, mut n, mut at) = ([0; WARM_ROWS], 0, None);
+        for (hash, start) in rows.take(WARM_ROWS) {
+            let index = match self.windows {
+                Windows::Time => {
+                    if at.is_none_or(|(known, _)| known != start) {
+                        at = self.buckets.get(&start).map(|bucket| (start, &bucket.index));
+                    }
+                    at.map(|(_, index)| index)
+                }
+                _ => Some(&self.index),
+            };
+            if let Some(slot) = index.and_then(|index| index.guess(hash as u32)) {
+                found[n] = slot;
+                n += 1;
+            }
+        }
+        std::hint::black_box(found[..n].iter().fold(0, |all, &slot| all ^ self.head(slot).flags));
     }
 
     /// Gives a slot to a group that has none.
     pub fn insert(&mut self, hash: u64, key: &[u8], window: Span) -> Slot {
-        let (hash, mark) = (self.windows.hash(hash, window), self.windows.mark(window));
-        let key = Key::new(key);
-        self.key_heap += key.heap();
-        let head = Head { hash, window, rowtime: NO_ROWTIME, key, mark, flags: LIVE | USED };
+        let (key_len, key) = self.keep_key(key);
+        let (mark, link, flags) = (window.end, NONE, LIVE | USED);
+        let head = Head { window, rowtime: NO_ROWTIME, mark, hash: hash as u32, link, flags, key_len, key };
         let slot = match self.vacant.pop() {
             Some(slot) => {
-                self.heads[slot as usize] = head;
+                *self.head_mut(slot) = head;
                 slot
             }
-            None => {
-                self.heads.push(head);
-                Slot::try_from(self.heads.len() - 1).expect("less than 2^32 groups fit into memory")
-            }
+            None => self.push(head),
         };
-        let heads = &self.heads;
-        self.index.insert_unique(hash, slot, |&other| heads[other as usize].hash);
-        self.put_in_order(slot, mark);
+        self.live += 1;
+        self.enter(slot);
+        if self.windows.are_sessions() {
+            self.put_in_order(slot, mark);
+        }
         slot
     }
 
-    /// Sessions: the slots of all sessions of a key.
-    pub fn sessions<'a>(&'a self, hash: u64, key: &'a [u8]) -> impl Iterator<Item = Slot> + 'a {
-        let same = move |slot: &Slot| self.head(*slot).hash == hash && self.head(*slot).key() == key;
-        self.index.iter_hash(hash).copied().filter(same)
+    fn push(&mut self, head: Head) -> Slot {
+        if self.slots.is_multiple_of(CHUNK) {
+            // the first chunk grows, so that a table of three groups is small
+            self.chunks.push(if self.slots == 0 { Vec::new() } else { Vec::with_capacity(CHUNK) });
+        }
+        self.chunks[self.slots >> CHUNK_BITS].push(head);
+        self.slots += 1;
+        Slot::try_from(self.slots - 1).ok().filter(|&slot| slot != NONE).expect("less than 2^32 groups fit into memory")
+    }
+
+    fn keep_key(&mut self, key: &[u8]) -> (u8, [u8; INLINE_BYTES]) {
+        let mut inline = [0; INLINE_BYTES];
+        if key.len() <= INLINE_BYTES {
+            inline[..key.len()].copy_from_slice(key);
+            return (key.len() as u8, inline);
+        }
+        self.long_bytes += key.len();
+        let at = match self.long_vacant.pop() {
+            Some(at) => {
+                self.long_keys[at as usize] = key.into();
+                at
+            }
+            None => {
+                self.long_keys.push(key.into());
+                self.long_keys.len() as u32 - 1
+            }
+        };
+        inline[..4].copy_from_slice(&at.to_le_bytes());
+        (LONG, inline)
+    }
+
+    /// Enters a slot where look-ups find it.
+    fn enter(&mut self, slot: Slot) {
+        let hash = self.head(slot).hash;
+        match self.windows {
+            Windows::None => self.index.insert(hash, slot),
+            Windows::Time => {
+                let bucket = self.buckets.entry(self.head(slot).window.start).or_default();
+                bucket.index.insert(hash, slot);
+                bucket.slots.push(slot);
+            }
+            Windows::Sessions { .. } => self.link_in(slot),
+        }
+    }
+
+    /// Sessions: puts a slot in its place among those of its key, newest first.
+    fn link_in(&mut self, slot: Slot) {
+        let (hash, start) = (self.head(slot).hash, self.head(slot).window.start);
+        let Some(newest) = self.index.find(hash, |other| self.key(other) == self.key(slot)) else {
+            return self.index.insert(hash, slot);
+        };
+        let (mut newer, mut older) = (NONE, newest);
+        while older != NONE && self.head(older).window.start > start {
+            (newer, older) = (older, self.head(older).link);
+        }
+        self.head_mut(slot).link = older;
+        match newer {
+            NONE => self.index.replace(hash, newest, slot),
+            _ => self.head_mut(newer).link = slot,
+        }
+    }
+
+    fn unlink(&mut self, slot: Slot) {
+        let (hash, older) = (self.head(slot).hash, self.head(slot).link);
+        let Some(newest) = self.index.find(hash, |other| self.key(other) == self.key(slot)) else { return };
+        if newest == slot {
+            match older {
+                NONE => self.index.remove(hash, slot),
+                _ => self.index.replace(hash, slot, older),
+            }
+            return;
+        }
+        let mut newer = newest;
+        while self.head(newer).link != slot {
+            newer = self.head(newer).link;
+        }
+        self.head_mut(newer).link = older;
+    }
+
+    /// Sessions: the slots of all sessions of a key, newest first.
+    pub fn sessions<'a>(&'a self, hash: u64, key: &[u8]) -> impl Iterator<Item = Slot> + 'a {
+        let newest = self.index.find(hash as u32, |slot| self.key(slot) == key);
+        std::iter::successors(newest, |&slot| Some(self.head(slot).link).filter(|&older| older != NONE))
     }
 
     /// Takes the slot of a group away.
     pub fn remove(&mut self, slot: Slot) {
-        let head = &mut self.heads[slot as usize];
+        let (hash, start) = (self.head(slot).hash, self.head(slot).window.start);
+        match self.windows {
+            Windows::None => self.index.remove(hash, slot),
+            Windows::Time => {
+                if let Some(bucket) = self.buckets.get_mut(&start) {
+                    bucket.index.remove(hash, slot);
+                }
+            }
+            Windows::Sessions { .. } => self.unlink(slot),
+        }
+        let head = self.head_mut(slot);
         head.flags = 0;
-        self.key_heap -= head.key.heap();
-        head.key = Key::new(&[]);
-        if let Ok(found) = self.index.find_entry(head.hash, |&other| other == slot) {
-            found.remove();
+        if head.key_len == LONG {
+            head.key_len = 0;
+            let at = head.long();
+            self.long_bytes -= std::mem::take(&mut self.long_keys[at]).len();
+            self.long_vacant.push(at as u32);
         }
         self.vacant.push(slot);
+        self.live -= 1;
     }
 
     /// What is known of a slot.
     #[inline]
     pub fn head(&self, slot: Slot) -> &Head {
-        &self.heads[slot as usize]
+        &self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
     }
 
     /// What is known of a slot, to be changed.
     #[inline]
     pub fn head_mut(&mut self, slot: Slot) -> &mut Head {
-        &mut self.heads[slot as usize]
+        &mut self.chunks[(slot >> CHUNK_BITS) as usize][slot as usize & (CHUNK - 1)]
+    }
+
+    /// The encoded key of a slot, without window.
+    #[inline]
+    pub fn key(&self, slot: Slot) -> &[u8] {
+        let head = self.head(slot);
+        match head.key_len {
+            LONG => &self.long_keys[head.long()],
+            len => &head.key[..usize::from(len)],
+        }
     }
 
     /// Slots in use have numbers below this.
     pub fn slots(&self) -> usize {
-        self.heads.len()
+        self.slots
     }
 
     /// Number of groups in memory.
     pub fn len(&self) -> usize {
-        self.index.len()
+        self.live
     }
 
     /// Number of free slots.
@@ -240,45 +381,69 @@ impl GroupTable {
 
     /// Appends the key of a slot as stores have it: with its window, if groups have any.
     pub fn store_key(&self, slot: Slot, out: &mut Vec<u8>) {
-        let head = self.head(slot);
-        out.extend_from_slice(head.key());
+        out.extend_from_slice(self.key(slot));
         if self.windows != Windows::None {
-            push_window(out, head.window.start, head.window.end);
+            let window = self.head(slot).window;
+            push_window(out, window.start, window.end);
         }
     }
 
     /// Time windows: the first start at or after `from`.
     pub fn next_start(&self, from: i64) -> Option<i64> {
-        self.order.range(from..).next().map(|(&start, _)| start)
+        self.buckets.range(from..).next().map(|(&start, _)| start)
     }
 
     /// Time windows: the groups whose window starts at `start`, in key order.
     pub fn starting_at(&self, start: i64) -> Vec<Slot> {
-        let slots = self.order.get(&start).into_iter().flatten().copied();
-        let mut slots: Vec<Slot> = slots.filter(|&slot| self.stands_at(slot, start)).collect();
-        slots.sort_unstable_by(|&a, &b| self.head(a).key().cmp(self.head(b).key()).then(a.cmp(&b)));
+        let slots = self.buckets.get(&start).into_iter().flat_map(|bucket| &bucket.slots).copied();
+        let mut slots: Vec<Slot> = slots.filter(|&slot| self.starts_at(slot, start)).collect();
+        slots.sort_unstable_by(|&a, &b| self.key(a).cmp(self.key(b)).then(a.cmp(&b)));
         slots.dedup();
         slots
     }
 
-    fn stands_at(&self, slot: Slot, mark: i64) -> bool {
-        self.head(slot).is(LIVE) && self.head(slot).mark == mark
+    fn starts_at(&self, slot: Slot, start: i64) -> bool {
+        self.head(slot).is(LIVE) && self.head(slot).window.start == start
     }
 
-    /// Takes the groups out of the order that stand before `before` in it; sessions that have grown beyond it stay.
+    /// Time windows: takes the first window away that starts before `before` and owes no output, and gives its groups. They can be found
+    /// no more and are to be removed. `again`: also looks at windows that once owed one.
+    pub fn take_window(&mut self, before: i64, again: bool) -> Option<Vec<Slot>> {
+        let mut done = None;
+        let owes = |slots: &[Slot], start| slots.iter().any(|&s| self.starts_at(s, start) && self.head(s).is(OWING));
+        let mut waiting = Vec::new();
+        for (&start, bucket) in self.buckets.range(..before).filter(|(_, bucket)| again || !bucket.waits) {
+            if !owes(&bucket.slots, start) {
+                done = Some(start);
+                break;
+            }
+            waiting.push(start);
+        }
+        waiting.iter().for_each(|start| self.buckets.get_mut(start).into_iter().for_each(|bucket| bucket.waits = true));
+        let start = done?;
+        let mut slots = self.buckets.remove(&start)?.slots;
+        slots.retain(|&slot| self.starts_at(slot, start));
+        slots.sort_unstable();
+        slots.dedup();
+        Some(slots)
+    }
+
+    /// Sessions: takes those out of the order that stand before `before` in it, as far as their portion is over; those that have grown
+    /// beyond it stay.
     pub fn take_before(&mut self, before: i64) -> Vec<Slot> {
         let mut taken = Vec::new();
         while let Some(first) = self.order.first_entry()
-            && *first.key() < before
+            && (first.key() + 1).saturating_mul(portion(self.windows)) <= before
         {
-            let (mark, slots) = first.remove_entry();
+            let (place, slots) = first.remove_entry();
             self.ordered -= slots.len();
             for slot in slots {
-                let grown = self.windows.mark(self.head(slot).window).max(mark);
-                if !self.stands_at(slot, mark) {
+                let head = self.head(slot);
+                if !head.is(LIVE) || head.mark.div_euclid(portion(self.windows)) != place {
                     continue;
                 }
-                if grown < before {
+                let grown = head.window.end.max(head.mark);
+                if grown.div_euclid(portion(self.windows)) == place {
                     taken.push(slot);
                 } else {
                     self.put_in_order(slot, grown);
@@ -290,13 +455,10 @@ impl GroupTable {
         taken
     }
 
-    /// Puts a slot (back) into the order, to be taken when `mark` is before the bound.
+    /// Sessions: puts a slot (back) into the order, to be taken when `mark` is before the bound.
     pub fn put_in_order(&mut self, slot: Slot, mark: i64) {
-        if self.windows == Windows::None {
-            return;
-        }
-        self.heads[slot as usize].mark = mark;
-        self.order.entry(mark).or_default().push(slot);
+        self.head_mut(slot).mark = mark;
+        self.order.entry(mark.div_euclid(portion(self.windows))).or_default().push(slot);
         self.ordered += 1;
     }
 
@@ -307,39 +469,44 @@ impl GroupTable {
 
     /// All groups in memory.
     pub fn live(&self) -> impl Iterator<Item = Slot> + '_ {
-        (0..self.heads.len() as Slot).filter(|&slot| self.head(slot).is(LIVE))
+        (0..self.slots as Slot).filter(|&slot| self.head(slot).is(LIVE))
     }
 
-    /// Renumbers the slots so that none is vacant. Gives the old slot of each new one.
+    /// Renumbers the slots so that none is vacant. Gives the old slot of each new one. Nothing may be held back.
     pub fn compact(&mut self) -> Vec<Slot> {
         let kept: Vec<Slot> = self.live().collect();
-        let mut heads = Vec::with_capacity(kept.len());
-        let old = std::mem::take(&mut self.heads);
-        heads.extend(old.into_iter().filter(|head| head.is(LIVE)));
-        self.index = HashTable::with_capacity(heads.len());
-        for (slot, head) in heads.iter().enumerate() {
-            self.index.insert_unique(head.hash, slot as Slot, |&other| heads[other as usize].hash);
-        }
-        (self.heads, self.vacant) = (heads, Vec::new());
+        let old = std::mem::take(&mut self.chunks);
+        (self.slots, self.vacant, self.index) = (0, Vec::new(), Index::default());
+        self.buckets.clear();
         self.order.clear();
         self.ordered = 0;
-        (0..self.heads.len() as Slot).for_each(|slot| self.put_in_order(slot, self.head(slot).mark));
+        // chunk by chunk, so that there are never two of all
+        for head in old.into_iter().flatten().filter(|head| head.is(LIVE)) {
+            let mark = head.mark;
+            let slot = self.push(Head { link: NONE, ..head });
+            self.enter(slot);
+            if self.windows.are_sessions() {
+                self.put_in_order(slot, mark);
+            }
+        }
         kept
     }
 
-    /// Bytes held, about.
+    /// Bytes held for the groups that are there, about; what vacant slots take is for those to come.
     pub fn memory(&self) -> usize {
-        self.heads.capacity() * size_of::<Head>()
-            + self.index.allocation_size()
-            + (self.vacant.capacity() + self.ordered) * size_of::<Slot>()
-            + self.key_heap
+        let buckets = self.buckets.values().map(|b| b.index.memory() + b.slots.capacity() * size_of::<Slot>());
+        self.live * size_of::<Head>()
+            + self.index.memory()
+            + buckets.sum::<usize>()
+            + self.ordered * size_of::<Slot>()
+            + self.long_bytes
+            + (self.long_keys.len() - self.long_vacant.len()) * size_of::<Box<[u8]>>()
     }
 }
 
-/// The hash of key and window.
-#[inline]
-fn mix(hash: u64, window: Span) -> u64 {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let bounds = (window.start as u64).wrapping_mul(ODD) ^ (window.end as u64).rotate_left(32);
-    (hash ^ bounds).wrapping_mul(ODD).rotate_left(29) ^ hash
+fn portion(windows: Windows) -> i64 {
+    match windows {
+        Windows::Sessions { portion_ms } => portion_ms,
+        _ => 1,
+    }
 }

@@ -19,6 +19,7 @@ mod groups;
 mod port;
 pub mod session_aggregate;
 pub mod stateless;
+pub mod stream_stream_join;
 pub mod stream_table_join;
 pub mod table_join;
 pub mod upsert;
@@ -90,6 +91,8 @@ pub struct StepContext {
     pub coalesce: bool,
     /// wall clock of the step in ms, for what the reference throttles; never decides a result
     pub wall_ms: i64,
+    /// least wall-clock time between emissions of rows that an outer stream-stream join held back, in ms; 0: they are immediate
+    pub outer_emit_interval_ms: i64,
     /// the session's `ksql.*` limits that functions read (`ksql.functions.collect_list.limit`, …)
     pub limits: std::sync::Arc<FunctionLimits>,
 }
@@ -97,7 +100,14 @@ pub struct StepContext {
 impl StepContext {
     /// A context with defaults: pages of 8192 rows, no coalescing.
     pub fn new() -> Self {
-        Self { losses: Vec::new(), page_rows: PAGE_ROWS, coalesce: false, wall_ms: 0, limits: Default::default() }
+        Self {
+            losses: Vec::new(),
+            page_rows: PAGE_ROWS,
+            coalesce: false,
+            wall_ms: 0,
+            outer_emit_interval_ms: 0,
+            limits: Default::default(),
+        }
     }
 
     /// Reports a lost row or value.

@@ -149,7 +149,8 @@ impl Ports {
     }
 }
 
-fn gather_headers(metas: [Option<&RowMeta>; 2], picks: &Picks) -> Result<Option<ArrayRef>, ArrowError> {
+/// The headers of the picked rows, if any row has some.
+pub(super) fn gather_headers(metas: [Option<&RowMeta>; 2], picks: &Picks) -> Result<Option<ArrayRef>, ArrowError> {
     let headers = metas.map(|m| m.and_then(|m| m.headers.as_ref()));
     let Some(some) = headers.iter().flatten().next() else { return Ok(None) };
     let none = new_null_array(some.data_type(), metas.iter().flatten().map(|m| m.rowtime.len()).max().unwrap_or(0));

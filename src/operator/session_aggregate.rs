@@ -13,7 +13,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::function::FunctionLimits;
-use crate::function::aggregate::{Slot, Update};
+use crate::function::aggregate::{Emit, Slot, Update};
 use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds, WindowKind};
@@ -150,6 +150,7 @@ impl SessionAggregate {
         // Without output rows, updates are what bounds a page. What is due beyond a page is all due by one row, the last.
         while pending.next < rows && self.page.rows.len().max(self.page.updates.len()).max(self.due.len()) < limit {
             let row = pending.next;
+            self.core.warm(&pending, row, |_| 0);
             if pending.counts(row) && !self.take(&pending, row, from, ctx)? {
                 break;
             }
@@ -180,31 +181,25 @@ impl SessionAggregate {
         ctx: &mut StepContext,
     ) -> Result<bool, OperatorError> {
         let time = pending.batch.meta.rowtime[row];
-        let key = pending.keys.row(row);
-        let hash = self.core.store.groups.hash(key);
+        let (key, hash) = (pending.keys.row(row), pending.hashes[row]);
         let mut found = std::mem::take(&mut self.found);
-        self.core.store.sessions(hash, key, &mut found)?;
-        self.keep_closed(&found);
-        let groups = &self.core.store.groups;
-        // what expired by an earlier row of the page is taken away at its end only, but is gone for this row
-        let from_end = time.saturating_sub(self.gap_ms).max(self.kept_from());
-        found.retain(|&slot| {
-            let window = groups.head(slot).window;
-            window.end >= from_end && window.start <= time.saturating_add(self.gap_ms)
-        });
+        // what expired by an earlier row is taken away later only, but is gone for this row
+        let near = (time.saturating_sub(self.gap_ms).max(self.kept_from()), time.saturating_add(self.gap_ms));
+        self.core.store.sessions(hash, key, near, &mut found)?;
+        self.keep_closed(hash, key);
         let takes = self.merge_into(pending, row, (hash, key), &found, from, ctx)?;
         self.found = found;
         Ok(takes)
     }
 
     /// EMIT FINAL: sessions that gave their result stay until their retention is over, also those just read from the store behind.
-    fn keep_closed(&mut self, found: &[Slot]) {
+    fn keep_closed(&mut self, hash: u64, key: &[u8]) {
         if !self.emit_final {
             return;
         }
         let kept_after = self.kept_after_ms();
         let groups = &mut self.core.store.groups;
-        for &slot in found {
+        for slot in groups.sessions(hash, key).collect::<Vec<_>>() {
             let mark = groups.head(slot).window.end.saturating_add(kept_after);
             if !groups.head(slot).is(OWING) && groups.mark(slot) < mark {
                 groups.put_in_order(slot, mark);
@@ -366,9 +361,9 @@ impl SessionAggregate {
         if updates.is_empty() {
             return Ok(());
         }
-        let silent = self.emit_final.then(|| vec![false; updates.len()]);
+        let emit = if self.emit_final { Emit::None } else { Emit::All };
         self.page.values += updates.len() as u32;
-        self.core.update(&updates, pending, from, to, silent.as_deref())
+        self.core.update(&updates, pending, from, to, emit)
     }
 
     /// Gives the rows of the page out, or holds them back.
@@ -441,7 +436,7 @@ impl SessionAggregate {
         let groups = &mut self.core.store.groups;
         let is_due = |&slot: &Slot| {
             let window = groups.head(slot).window;
-            let after = (window.start, groups.head(slot).key()) > (given.0, given.1.as_slice());
+            let after = (window.start, groups.key(slot)) > (given.0, given.1.as_slice());
             closed_before <= window.end && window.end < close && after
         };
         let mut due: Vec<Slot> = groups.live().filter(is_due).collect();
@@ -463,8 +458,8 @@ impl SessionAggregate {
         let page: Vec<(Slot, u32)> = self.due.drain(..count).collect();
         let Some(&(last, _)) = page.last() else { return Ok(false) };
         out.push(self.core.final_rows(&page, meta)?);
-        let head = self.core.store.groups.head(last);
-        self.given = (head.window.start, head.key().to_vec());
+        let groups = &self.core.store.groups;
+        self.given = (groups.head(last).window.start, groups.key(last).to_vec());
         let kept_after = self.kept_after_ms();
         for (slot, _) in page {
             let end = self.core.store.groups.head(slot).window.end;
@@ -478,7 +473,7 @@ impl SessionAggregate {
         self.core.store.set_stream_time(time);
         let before = self.kept_from();
         let mark = if self.emit_final { self.close_time() } else { before };
-        Ok(self.core.store.expire(mark, before)?)
+        Ok(self.core.store.expire_sessions(mark, before)?)
     }
 
     fn release(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<(), OperatorError> {
@@ -489,8 +484,8 @@ impl SessionAggregate {
 /// Sorts sessions as their final results are given out: by start, then by key.
 fn in_order(groups: &GroupTable, slots: &mut [Slot]) {
     slots.sort_by(|&a, &b| {
-        let (a, b) = (groups.head(a), groups.head(b));
-        a.window.start.cmp(&b.window.start).then_with(|| a.key().cmp(b.key()))
+        let start = |slot| groups.head(slot).window.start;
+        start(a).cmp(&start(b)).then_with(|| groups.key(a).cmp(groups.key(b)))
     });
 }
 

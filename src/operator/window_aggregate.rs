@@ -11,7 +11,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::SchemaRef;
 
 use crate::function::FunctionLimits;
-use crate::function::aggregate::Slot;
+use crate::function::aggregate::{Emit, Slot};
 use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
 use crate::topic::TopicError;
@@ -138,6 +138,8 @@ impl WindowAggregate {
         let due = |finals: &Option<Finals>| finals.as_ref().map_or(0, |finals| finals.due.len());
         while pending.next < rows && self.core.page.emissions.len().max(due(&self.finals)) < limit {
             let row = pending.next;
+            let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
+            self.core.warm(&pending, row, |row| windows.first_start(times[row].max(0)));
             if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
                 pending.next += 1;
             }
@@ -153,7 +155,7 @@ impl WindowAggregate {
             }
         }
         let owes = self.give_finals(&pending.batch.meta, ctx, out)?;
-        self.expire()?;
+        self.expire(self.finals.is_some())?;
         if pending.next == rows && !owes {
             return Ok(Progress::Done);
         }
@@ -181,8 +183,7 @@ impl WindowAggregate {
             self.stream_time = Some(stream_time);
             self.close(stream_time, row, pending, ctx);
         }
-        let key = pending.keys.row(row);
-        let hash = self.core.store.groups.hash(key);
+        let (key, hash) = (pending.keys.row(row), pending.hashes[row]);
         let mut start = self.resume_at.take().unwrap_or_else(|| self.windows.first_start(time));
         while start <= time {
             if self.core.page.emissions.len() >= limit {
@@ -253,8 +254,8 @@ impl WindowAggregate {
         let page: Vec<(Slot, u32)> = finals.rest.drain(..count).collect();
         let Some(&(last, _)) = page.last() else { return Ok(false) };
         out.push(self.core.final_rows(&page, meta)?);
-        let head = self.core.store.groups.head(last);
-        finals.given = (head.window.start, head.key().to_vec());
+        let groups = &self.core.store.groups;
+        finals.given = (groups.head(last).window.start, groups.key(last).to_vec());
         Ok(!finals.rest.is_empty())
     }
 
@@ -265,7 +266,7 @@ impl WindowAggregate {
         let mut from = given.0;
         while let Some(start) = groups.next_start(from).filter(|&start| start < finals.next_start) {
             for slot in groups.starting_at(start) {
-                if (start, groups.head(slot).key()) > (given.0, given.1.as_slice()) {
+                if (start, groups.key(slot)) > (given.0, given.1.as_slice()) {
                     groups.head_mut(slot).flags |= OWING;
                     self.core.store.owing += 1;
                     finals.rest.push_back((slot, 0));
@@ -276,11 +277,11 @@ impl WindowAggregate {
         finals.given = given;
     }
 
-    fn expire(&mut self) -> Result<(), OperatorError> {
+    fn expire(&mut self, flushed: bool) -> Result<(), OperatorError> {
         let Some(time) = self.stream_time.filter(|time| *time != NO_TIME) else { return Ok(()) };
         self.core.store.set_stream_time(time);
         let before = time.saturating_sub(self.windows.spec.retention_ms);
-        Ok(self.core.store.expire(before, before)?)
+        Ok(self.core.store.expire_windows(before, flushed)?)
     }
 }
 
@@ -335,9 +336,8 @@ impl Core {
             return Ok(());
         }
         let mut page = std::mem::take(&mut self.page);
-        self.settle_rowtimes(&mut page.emissions);
         page.updates.iter_mut().for_each(|update| update.row -= from as u32);
-        self.update(&page.updates, pending, from, to, Some(&vec![false; page.updates.len()]))?;
+        self.update(&page.updates, pending, from, to, Emit::None)?;
         page.clear();
         self.page = page;
         Ok(())
@@ -408,7 +408,7 @@ impl Operator for WindowAggregate {
 
     fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         let progress = self.core.flush(ctx, out)?;
-        self.expire()?;
+        self.expire(progress == Progress::Done)?;
         Ok(progress)
     }
 

@@ -97,6 +97,9 @@ impl Topology {
                 let window = spec.window.map_or_else(String::new, |w| format!(" WINDOW {w}"));
                 format!("Aggregate {}{window} store {}", calls.join(", "), spec.store)
             }
+            OperatorSpec::StreamStreamJoin(join) => {
+                format!("StreamStreamJoin {} {} store {}", join.kind, join.within, join.store)
+            }
             OperatorSpec::StreamTableJoin(join) => format!("StreamTableJoin {} store {}", join.kind, join.right_store),
             OperatorSpec::TableTableJoin(join) => {
                 format!("TableTableJoin {} stores {}, {}", join.kind, join.left_store, join.right_store)
@@ -136,6 +139,11 @@ fn stores_of(node: &NodeSpec) -> Vec<(String, String)> {
                 spec.store.clone(),
                 format!("{} of {}{window}", keyed(&node.schema, node.key_count), calls.join(", ")),
             )]
+        }
+        OperatorSpec::StreamStreamJoin(join) => {
+            let (left, right) = (keyed(&join.left, join.key_count), keyed(&join.right, join.key_count));
+            let windowed = if join.windowed { " windowed" } else { "" };
+            vec![(join.store.clone(), format!("{left} with {right}{windowed} {}", join.within))]
         }
         OperatorSpec::StreamTableJoin(join) => vec![(join.right_store.clone(), sides(join).1)],
         OperatorSpec::TableTableJoin(join) => {

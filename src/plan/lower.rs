@@ -14,8 +14,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StreamNode, StreamOp, arrow_schema_of};
 use super::topology::{
-    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port,
-    SourceInput, SubTopology, TableCall, Topology,
+    AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, MaterializationSpec, NodeSpec,
+    OperatorSpec, Port, SourceInput, StreamJoinSpec, SubTopology, TableCall, Topology,
 };
 use crate::format::{self, Format, FormatSpec, Side, Wrapping};
 use crate::types::{Column, ColumnName, SqlType};
@@ -102,6 +102,9 @@ impl Builder<'_> {
             StreamOp::FlatMap { calls } => self.flat_map(node, calls, wish),
             StreamOp::Rekey { .. } => self.rekey(node, wish),
             StreamOp::Aggregate { .. } => self.aggregate(node, wish),
+            StreamOp::StreamStreamJoin { kind, within, prefix } => {
+                self.stream_join(node, (*kind, *within, prefix), wish)
+            }
             StreamOp::StreamTableJoin { .. } | StreamOp::TableTableJoin { .. } => self.join(node, wish),
             StreamOp::ForeignKeyJoin { .. } => self.foreign_key_join(node, wish),
             StreamOp::Sink(spec) => {
@@ -167,7 +170,8 @@ impl Builder<'_> {
     }
 
     fn rekey(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
-        let StreamOp::Rekey { keys, key_format, role, drop_null_keys, drop_absent, regroup, through_topic } = &node.op
+        let StreamOp::Rekey { keys, key_format, role, partitions, drop_null_keys, drop_absent, regroup, through_topic } =
+            &node.op
         else {
             return Err("a rekey".into());
         };
@@ -196,7 +200,7 @@ impl Builder<'_> {
         if !through_topic {
             return Ok(built);
         }
-        let partitions = built.sub.partitions;
+        let partitions = partitions.unwrap_or(built.sub.partitions);
         let index = self.internal.len();
         let name = format!("{}-{role}-repartition", self.options.group);
         let columns: Vec<Column> =
@@ -240,6 +244,33 @@ impl Builder<'_> {
         built.push(OperatorSpec::Aggregate(spec), vec![port], arrow_schema_of_node(node), key_count);
         built.is_table = true;
         Ok(built)
+    }
+
+    fn stream_join(
+        &mut self,
+        node: &StreamNode,
+        (kind, within, prefix): (JoinKind, JoinWithin, &str),
+        wish: &Wish,
+    ) -> Result<Built, LowerError> {
+        let below = Wish { columns: wish.columns.clone(), old: false, keep: false };
+        let mut left = self.build(&node.inputs[0], &below)?;
+        let right = self.build(&node.inputs[1], &below)?;
+        let (left_port, left_schema, right_schema) = (left.port, left.schema.clone(), right.schema.clone());
+        let right_port = absorb(&mut left, right);
+        let mut fields = vec![node.schema.fields()[0].clone()];
+        fields.extend(left_schema.fields().iter().chain(right_schema.fields()).cloned());
+        let spec = StreamJoinSpec {
+            kind,
+            store: format!("{prefix}Join-Window"),
+            left: left_schema,
+            right: right_schema,
+            key_count: node.shape.key_count,
+            windowed: node.shape.window.is_some(),
+            within,
+        };
+        let op = OperatorSpec::StreamStreamJoin(spec);
+        left.push(op, vec![left_port, right_port], Arc::new(Schema::new(fields)), node.shape.key_count);
+        Ok(left)
     }
 
     fn join(&mut self, node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {

@@ -14,7 +14,7 @@ use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::error::{DataFusionError, Result as DfResult};
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNode};
 
-use super::topology::{AggregateCall, JoinKind, KeyWindow, SinkSpec, TableCall};
+use super::topology::{AggregateCall, JoinKind, JoinWithin, KeyWindow, SinkSpec, TableCall};
 use crate::catalog::Source;
 use crate::format::FormatSpec;
 use crate::types::{ColumnName, WindowSpec};
@@ -73,6 +73,8 @@ pub enum StreamOp {
         key_format: FormatSpec,
         /// role in the SQL: `Aggregate-GroupBy`, `Join-left`, …
         role: String,
+        /// partitions of the internal topic, where they are not those of the input
+        partitions: Option<i32>,
         /// drop rows whose new key has a NULL
         drop_null_keys: bool,
         /// drop absent rows
@@ -90,6 +92,15 @@ pub enum StreamOp {
         window: Option<WindowSpec>,
         /// EMIT FINAL
         emit_final: bool,
+    },
+    /// stream ⋈ stream on the key columns, within a time
+    StreamStreamJoin {
+        /// which rows survive
+        kind: JoinKind,
+        /// how far apart rows may be
+        within: JoinWithin,
+        /// prefix of store names in n-way joins
+        prefix: String,
     },
     /// stream ⋈ table on the key columns
     StreamTableJoin {
@@ -156,6 +167,7 @@ impl StreamNode {
             StreamOp::Rekey { .. } => "Rekey",
             StreamOp::Aggregate { window: Some(_), .. } => "WindowAggregate",
             StreamOp::Aggregate { .. } => "Aggregate",
+            StreamOp::StreamStreamJoin { .. } => "StreamStreamJoin",
             StreamOp::StreamTableJoin { .. } => "StreamTableJoin",
             StreamOp::TableTableJoin { .. } => "TableTableJoin",
             StreamOp::ForeignKeyJoin { .. } => "ForeignKeyJoin",
@@ -239,6 +251,7 @@ impl UserDefinedLogicalNode for StreamNode {
                 }
                 if *emit_final { f.write_str(" EMIT FINAL") } else { Ok(()) }
             }
+            StreamOp::StreamStreamJoin { kind, within, .. } => write!(f, ": {kind} {within}"),
             StreamOp::StreamTableJoin { kind, .. } | StreamOp::TableTableJoin { kind, .. } => write!(f, ": {kind}"),
             StreamOp::ForeignKeyJoin { kind, foreign_key, .. } => write!(f, ": {kind} on {foreign_key}"),
             StreamOp::Sink(sink) => write!(f, ": {} topic={}", sink.source, sink.topic),

@@ -210,6 +210,8 @@ pub enum OperatorSpec {
     },
     /// GROUP BY; input columns: key columns first, then what the arguments read
     Aggregate(AggregateSpec),
+    /// stream ⋈ stream within a time
+    StreamStreamJoin(StreamJoinSpec),
     /// stream ⋈ table: port 0 stream, port 1 table changes
     StreamTableJoin(JoinSpec),
     /// table ⋈ table on the primary key
@@ -310,6 +312,45 @@ pub struct JoinSpec {
     pub emit_old: bool,
 }
 
+/// How far apart in time the rows of a stream-stream join may be, in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct JoinWithin {
+    /// how much older the right row may be
+    pub before_ms: i64,
+    /// how much newer the right row may be
+    pub after_ms: i64,
+    /// how long after its end a window takes rows
+    pub grace_ms: i64,
+    /// true (GRACE PERIOD was given): rows without partner are held until their window closes, else they are emitted at once
+    pub holds_back: bool,
+}
+
+impl JoinWithin {
+    /// How long rows are kept after their time.
+    pub fn retention_ms(&self) -> i64 {
+        self.before_ms.saturating_add(self.after_ms).saturating_add(self.grace_ms)
+    }
+}
+
+/// A join of two co-partitioned streams on their (single) key column, and their windows if they have any; columns as in [`JoinSpec`].
+#[derive(Clone, Debug)]
+pub struct StreamJoinSpec {
+    /// which rows without partner survive
+    pub kind: JoinKind,
+    /// store of both sides' rows
+    pub store: String,
+    /// schema of port 0
+    pub left: SchemaRef,
+    /// schema of port 1
+    pub right: SchemaRef,
+    /// key columns of both ports (equal)
+    pub key_count: usize,
+    /// keys have windows
+    pub windowed: bool,
+    /// how far apart rows may be
+    pub within: JoinWithin,
+}
+
 /// A sink topic.
 #[derive(Clone, Debug)]
 pub struct SinkSpec {
@@ -338,6 +379,13 @@ pub struct MaterializationSpec {
     pub node: usize,
     /// nodes after it up to the sink, to be applied to what is read
     pub suffix: Vec<usize>,
+}
+
+impl fmt::Display for JoinWithin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WITHIN ({} MILLISECONDS, {} MILLISECONDS)", self.before_ms, self.after_ms)?;
+        if self.holds_back { write!(f, " GRACE PERIOD {} MILLISECONDS", self.grace_ms) } else { Ok(()) }
+    }
 }
 
 impl fmt::Display for JoinKind {

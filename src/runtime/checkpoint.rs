@@ -19,7 +19,12 @@ use super::query::QueryShared;
 /// Bytes of changelog read at a time during restore.
 const RESTORE_BYTES: usize = 4 << 20;
 
-/// Memory of all stores of the process.
+/// A write-behind may take one part in so many of the time until the next.
+const WRITE_SHARE: i64 = 10;
+/// Blocks that no write-behind has superseded, as a multiple of `changelog_max_bytes`, beyond which it is not put off.
+const CHANGELOG_MULTIPLE: usize = 4;
+
+/// Memory of the stores of the process, or of a query.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     limit: usize,
@@ -37,24 +42,28 @@ impl MemoryBudget {
     }
 }
 
-/// What one task holds of the budget; given back when dropped.
+/// What one task holds of the budgets of process and query; given back when dropped.
 struct Share {
-    budget: Arc<MemoryBudget>,
+    budgets: [Arc<MemoryBudget>; 2],
     bytes: usize,
 }
 
 impl Share {
     fn report(&mut self, bytes: usize) {
-        self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        for budget in &self.budgets {
+            budget.used.fetch_add(bytes, Ordering::Relaxed);
+            budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
         self.bytes = bytes;
     }
 
-    /// What a store of `bytes` should shrink to, if the process holds too much.
+    /// What a store of `bytes` should shrink to, if the process or the query holds too much.
     fn target(&self, bytes: usize) -> Option<usize> {
-        let used = self.budget.used();
-        let goal = self.budget.limit / 10 * 9;
-        (used > self.budget.limit).then(|| (bytes as u128 * goal as u128 / used as u128) as usize)
+        let targets = self.budgets.iter().filter_map(|budget| {
+            let (used, goal) = (budget.used(), budget.limit / 10 * 9);
+            (used > budget.limit).then(|| (bytes as u128 * goal as u128 / used as u128) as usize)
+        });
+        targets.min()
     }
 }
 
@@ -70,8 +79,17 @@ struct StoreMark {
     next_block: u64,
     /// blocks before this are in the keyed store
     written: u64,
+    /// bytes of the others
+    block_bytes: usize,
     /// what readers see, if they may
     overlay: Option<Arc<Overlay>>,
+}
+
+impl StoreMark {
+    /// True if the keyed store does not hold all blocks.
+    fn is_behind(&self) -> bool {
+        self.written < self.next_block
+    }
 }
 
 /// An input as the checkpoint knows it.
@@ -93,7 +111,8 @@ pub(super) struct Checkpoint {
     share: Share,
     lost: BTreeMap<LossKind, u64>,
     last_commit_ms: i64,
-    last_write_ms: i64,
+    /// when a write-behind is due
+    next_write_ms: i64,
     /// the lowest useful offset of inputs that the log was told
     trimmed: Vec<i64>,
 }
@@ -128,10 +147,10 @@ impl Checkpoint {
             trimmed: inputs.iter().map(|i| i.committed.offset).collect(),
             inputs,
             stores,
-            share: Share { budget: shared.memory.clone(), bytes: 0 },
+            share: Share { budgets: [shared.memory.clone(), shared.query_memory.clone()], bytes: 0 },
             lost: BTreeMap::new(),
             last_commit_ms: now_ms,
-            last_write_ms: now_ms,
+            next_write_ms: now_ms + shared.config.write_behind_ms,
         })
     }
 
@@ -198,6 +217,7 @@ impl Checkpoint {
         for ((&place, &number), block) in places.iter().zip(&receipt.block_numbers).zip(&blocks) {
             let mark = &mut self.stores[place];
             mark.next_block = number + 1;
+            mark.block_bytes += block.len();
             if let Some(overlay) = &mark.overlay {
                 overlay.apply_block(number, block)?;
             }
@@ -217,9 +237,9 @@ impl Checkpoint {
     }
 
     /// When the next write-behind is due, in ms; `None` if there is nothing to write.
-    pub fn write_due_ms(&self, shared: &QueryShared) -> Option<i64> {
-        let behind = self.stores.iter().any(|s| s.written < s.next_block) || self.wants_trim();
-        behind.then(|| self.last_write_ms + shared.config.write_behind_ms)
+    pub fn write_due_ms(&self) -> Option<i64> {
+        let behind = self.stores.iter().any(StoreMark::is_behind) || self.wants_trim();
+        behind.then_some(self.next_write_ms)
     }
 
     /// Writes behind and keeps to the memory budget, where it is time to. To be called right after a commit.
@@ -227,40 +247,63 @@ impl Checkpoint {
     /// # Errors
     /// If the log fails; the task must be restored.
     pub fn tidy(&mut self, shared: &QueryShared, graph: &mut Graph, now_ms: i64) -> Result<(), TaskError> {
-        let (mut memory, mut unwritten) = (0, 0);
-        for (_, store) in graph.stores() {
-            memory += store.memory();
-            unwritten += store.unwritten_bytes();
-        }
-        memory += self.stores.iter().filter_map(|s| s.overlay.as_ref()).map(|o| o.memory()).sum::<usize>();
-        self.share.report(memory);
-        let crowded = self.share.target(memory).is_some();
-        let due = self.write_due_ms(shared).is_some_and(|due| due <= now_ms);
-        if due || unwritten >= shared.config.changelog_max_bytes || (crowded && unwritten > 0) {
+        let unwritten: usize = graph.stores().map(|(_, store)| store.unwritten_bytes()).sum();
+        let blocks: usize = self.stores.iter().map(|mark| mark.block_bytes).sum();
+        let limit = shared.config.changelog_max_bytes;
+        let due = self.write_due_ms().is_some_and(|due| due <= now_ms);
+        if due || unwritten >= limit || blocks >= limit.saturating_mul(CHANGELOG_MULTIPLE) {
             self.write_behind(shared, graph)?;
-            self.last_write_ms = now_ms;
         }
-        if crowded {
-            let mut held = 0;
-            for (_, store) in graph.stores() {
-                let bytes = store.memory();
-                held += self.share.target(bytes).map_or(bytes, |target| store.evict(target));
-            }
-            self.share.report(held);
+        self.measure(graph);
+        if self.share.target(self.share.bytes).is_none() {
+            return Ok(());
+        }
+        // what is clean goes first; what changes all the time is not written each time
+        self.evict(graph);
+        if self.share.target(self.share.bytes).is_some() && self.stores.iter().any(StoreMark::is_behind) {
+            self.write_behind(shared, graph)?;
+            self.measure(graph);
+            self.evict(graph);
         }
         Ok(())
     }
 
+    /// Reports what the task holds.
+    fn measure(&mut self, graph: &mut Graph) {
+        let stores: usize = graph.stores().map(|(_, store)| store.memory()).sum();
+        let overlays = self.stores.iter().filter_map(|mark| mark.overlay.as_ref()).map(|o| o.memory());
+        self.share.report(stores + overlays.sum::<usize>());
+    }
+
+    fn evict(&mut self, graph: &mut Graph) {
+        for (_, store) in graph.stores() {
+            if let Some(target) = self.share.target(store.memory()) {
+                store.evict(target);
+            }
+        }
+        self.measure(graph);
+    }
+
     fn write_behind(&mut self, shared: &QueryShared, graph: &mut Graph) -> Result<(), TaskError> {
-        let log = &shared.log;
+        let (log, start_ms) = (&shared.log, shared.clock.now_ms());
         for (mark, (_, store)) in self.stores.iter_mut().zip(graph.stores()) {
-            if mark.written == mark.next_block {
+            if !mark.is_behind() {
                 continue;
             }
-            log.write_behind(&mark.id, store.take_writes(), mark.next_block)?;
+            // in portions, so that they take little memory; only the last one moves the store's position on, which is right after a
+            // crash between them, too, since blocks hold whole rows
+            let mut writes = store.take_writes();
+            loop {
+                let more = store.take_writes();
+                if more.is_empty() {
+                    break;
+                }
+                log.write_behind(&mark.id, std::mem::replace(&mut writes, more), mark.written)?;
+            }
+            log.write_behind(&mark.id, writes, mark.next_block)?;
             let (behind, upto) = log.keyed_store(&mark.id)?;
             store.attach(behind.clone());
-            mark.written = mark.next_block;
+            (mark.written, mark.block_bytes) = (mark.next_block, 0);
             if let Some(overlay) = &mark.overlay {
                 overlay.rebase(behind, upto);
             }
@@ -271,6 +314,9 @@ impl Checkpoint {
                 *trimmed = input.committed.offset;
             }
         }
+        let now_ms = shared.clock.now_ms();
+        let pause_ms = (now_ms - start_ms).saturating_mul(WRITE_SHARE);
+        self.next_write_ms = now_ms + pause_ms.max(shared.config.write_behind_ms);
         Ok(())
     }
 
@@ -289,7 +335,7 @@ fn restore_store(
     let (behind, from) = log.keyed_store(&id)?;
     store.attach(behind.clone());
     let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
-    let mut next_block = from;
+    let (mut next_block, mut block_bytes) = (from, 0);
     // a stopped query throws the task away: no need to restore all of it
     while !shared.is_stopped() {
         let blocks = log.blocks(&id, next_block, RESTORE_BYTES)?;
@@ -298,11 +344,12 @@ fn restore_store(
         }
         for (number, block) in blocks {
             store.apply_block(&block)?;
+            block_bytes += block.len();
             if let Some(overlay) = &overlay {
                 overlay.apply_block(number, &block)?;
             }
             next_block = number + 1;
         }
     }
-    Ok(StoreMark { id, next_block, written: from, overlay })
+    Ok(StoreMark { id, next_block, written: from, block_bytes, overlay })
 }

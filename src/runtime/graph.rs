@@ -578,7 +578,8 @@ fn step_name(op: &OperatorSpec) -> &str {
         OperatorSpec::Upsert { .. } => "KsqlTopic",
         OperatorSpec::Repartition { .. } => "PartitionBy",
         OperatorSpec::Aggregate(_) => "Aggregate",
-        OperatorSpec::StreamTableJoin(_)
+        OperatorSpec::StreamStreamJoin(_)
+        | OperatorSpec::StreamTableJoin(_)
         | OperatorSpec::TableTableJoin(_)
         | OperatorSpec::ForeignKeyLeft(_)
         | OperatorSpec::ForeignKeyRight(_) => "Join",

@@ -214,8 +214,9 @@ impl MaterializedView {
         };
         let ranges = self.ranges(lookup)?;
         for store in &self.partitions {
+            let kept_from = reader.kept_from(store)?;
             for (from, to) in &ranges {
-                if !read_range(&reader, &mut suffix, store, from, to.as_deref(), visit)? {
+                if !read_range((&reader, kept_from), &mut suffix, store, from, to.as_deref(), visit)? {
                     return Ok(());
                 }
             }
@@ -238,9 +239,9 @@ impl MaterializedView {
     }
 }
 
-/// Reads one range page by page; false if `visit` has enough.
+/// Reads one range page by page, without windows that are over; false if `visit` has enough.
 fn read_range(
-    reader: &StateReader,
+    (reader, kept_from): (&StateReader, Option<i64>),
     suffix: &mut Suffix,
     store: &View,
     from: &[u8],
@@ -258,11 +259,14 @@ fn read_range(
         if let Some((last, _)) = entries.last() {
             from = [last.as_ref(), &[0]].concat();
         }
-        let Some(batch) = reader.decode(&entries)? else { return Ok(true) };
-        for batch in run_suffix(suffix, batch)? {
-            if !visit(batch) {
-                return Ok(false);
-            }
+        if let Some(bound) = kept_from {
+            let kept = entries.iter().map(|(key, _)| reader.is_kept(key, bound)).collect::<Result<Vec<_>, _>>()?;
+            let mut kept = kept.into_iter();
+            entries.retain(|_| kept.next().unwrap_or(true));
+        }
+        let rows = reader.decode(&entries)?.map(|batch| run_suffix(suffix, batch)).transpose()?;
+        if !rows.into_iter().flatten().all(&mut *visit) {
+            return Ok(false);
         }
         if !full {
             return Ok(true);

@@ -394,6 +394,7 @@ impl Runtime {
             clock: self.clock.clone(),
             config: self.config.clone(),
             memory: self.memory.clone(),
+            query_memory: Arc::new(MemoryBudget::new(spec.settings.memory_bytes)),
             processing_log: ProcessingLog::new(spec.id.clone(), plog),
             materialization: materialization.transpose()?,
             idle: self.idle.clone(),

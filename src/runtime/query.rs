@@ -138,6 +138,8 @@ pub(super) struct QueryShared {
     pub clock: Arc<dyn Clock>,
     pub config: Arc<RuntimeConfig>,
     pub memory: Arc<MemoryBudget>,
+    /// the query's own part of it
+    pub query_memory: Arc<MemoryBudget>,
     pub processing_log: ProcessingLog,
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,

@@ -59,6 +59,8 @@ impl Default for RuntimeConfig {
 pub struct QuerySettings {
     /// false: every change of a table is its own output (`cache.max.bytes.buffering = 0`)
     pub coalesce: bool,
+    /// bytes that its stores may hold in memory, of all that the process may (`query.state.memory.bytes`)
+    pub memory_bytes: usize,
     /// time between commits under load in ms, if other than the runtime's
     pub commit_interval_ms: Option<i64>,
     /// how long a task waits for an input that is at its end while others have rows, in ms (`max.task.idle.ms`)
@@ -79,6 +81,8 @@ pub struct QuerySettings {
     pub read_sizes: Option<Arc<[usize]>>,
     /// for tests: rows are merged by arrival, where the log knows it, not by row time
     pub by_arrival: bool,
+    /// for tests: as [`crate::operator::StepContext::outer_emit_interval_ms`]
+    pub outer_emit_interval_ms: i64,
     /// true: it waits for `Runtime::resume` before it reads anything
     pub paused: bool,
     /// push query: positions are not committed, everything of it is forgotten at its stop
@@ -95,6 +99,7 @@ impl Default for QuerySettings {
     fn default() -> Self {
         Self {
             coalesce: true,
+            memory_bytes: usize::MAX,
             commit_interval_ms: None,
             max_task_idle_ms: 0,
             backoff_initial_ms: 15_000,
@@ -105,6 +110,7 @@ impl Default for QuerySettings {
             read_limit: ReadLimit::default(),
             read_sizes: None,
             by_arrival: false,
+            outer_emit_interval_ms: 0,
             paused: false,
             transient: false,
             stop_at: None,

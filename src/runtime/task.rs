@@ -186,6 +186,7 @@ impl Task {
             Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
         let mut env = StepEnv::default();
         env.ctx.coalesce = shared.spec.settings.coalesce;
+        env.ctx.outer_emit_interval_ms = shared.spec.settings.outer_emit_interval_ms;
         env.ctx.limits = shared.spec.settings.limits.clone();
         env.ctx.page_rows = shared.spec.settings.page_rows;
         graph.reopen(&mut env)?;
@@ -325,7 +326,7 @@ impl Task {
     }
 
     fn write_due_ms(&self) -> Option<i64> {
-        self.checkpoint.write_due_ms(&self.shared)
+        self.checkpoint.write_due_ms()
     }
 
     fn pending_bytes(&mut self) -> usize {

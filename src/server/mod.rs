@@ -7,6 +7,7 @@
 //!
 //! Left out: TLS and authentication (a proxy's work for now), the websocket, heartbeats between nodes.
 
+mod backup;
 mod info;
 mod inserts;
 mod lines;
@@ -93,6 +94,7 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/wait-idle", post(info::wait_idle))
         .route("/catalog", get(info::catalog))
         .route("/is_valid_property/{name}", get(info::is_valid_property))
+        .route("/backup", get(backup::backup))
         .route("/ksql", post(statement::ksql))
         .route("/status", get(statement::statuses))
         .route("/status/{kind}/{entity}/{action}", get(statement::status))

@@ -71,6 +71,7 @@ impl World {
             clock: Some(Arc::new(ManualClock::new(0))),
             test: Some(TestMode {
                 by_arrival: true,
+                outer_emit_interval_ms: 1000,
                 read_sizes: mode.batching.read_sizes(seed),
                 page_rows: mode.page_rows(seed),
             }),

@@ -58,11 +58,25 @@ impl BlockWriter {
     /// # Errors
     /// [`TopicError::Invalid`] if keys or rows outgrow 4 GiB.
     pub fn push(&mut self, key: &[u8], row: Option<&[u8]>) -> Result<(), TopicError> {
+        self.keys.extend_from_slice(key);
+        self.close(row)
+    }
+
+    /// Adds an entry with a row, whose key `append` appends to what it is given. Call it once a key.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn push_with(&mut self, append: impl FnOnce(&mut Vec<u8>), row: &[u8]) -> Result<(), TopicError> {
+        append(&mut self.keys);
+        self.close(Some(row))
+    }
+
+    /// Ends the entry whose key was appended.
+    fn close(&mut self, row: Option<&[u8]>) -> Result<(), TopicError> {
         let n = self.key_ends.len();
         if n.is_multiple_of(8) {
             self.present.push(0);
         }
-        self.keys.extend_from_slice(key);
         if let Some(row) = row {
             self.rows.extend_from_slice(row);
             self.present[n / 8] |= 1 << (n % 8);

@@ -11,10 +11,10 @@ use hashbrown::{HashMap, HashTable};
 
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
-use super::Store;
 use super::arena::{Arena, Span};
 use super::block::{Block, BlockWriter};
 use super::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec};
+use super::{Store, WRITE_ENTRIES};
 
 /// Changed since the last block.
 const DIRTY: u8 = 1;
@@ -400,12 +400,13 @@ impl Store for KeyedTable {
     }
 
     fn take_writes(&mut self) -> KeyedWrites {
-        let in_block: HashMap<u32, Option<Span>> = self.in_block.drain(..).collect();
-        let mut bytes = BytesMut::with_capacity(self.unwritten_bytes);
-        let mut cuts = Vec::with_capacity(self.unwritten.len());
-        for &i in &self.unwritten {
+        let taken: Vec<u32> = self.unwritten.drain(..self.unwritten.len().min(WRITE_ENTRIES)).collect();
+        // A row that changed after its block must not run ahead of the changelog.
+        let in_block: HashMap<u32, Option<Span>> = self.in_block.iter().copied().collect();
+        let mut bytes = BytesMut::new();
+        let mut cuts = Vec::with_capacity(taken.len());
+        for &i in &taken {
             let entry = &mut self.entries[i as usize];
-            // A row that changed after its block must not run ahead of the changelog.
             let row = if entry.flags & DIRTY == 0 { entry.row } else { in_block.get(&i).copied().flatten() };
             bytes.extend_from_slice(self.arena.get(entry.key));
             let key_end = bytes.len();
@@ -415,9 +416,16 @@ impl Store for KeyedTable {
             cuts.push((key_end, row.is_some().then_some(bytes.len())));
             entry.flags = entry.flags & !UNWRITTEN | IN_FLIGHT;
         }
-        in_block.into_values().flatten().for_each(|row| self.arena.free(row));
-        self.in_flight.append(&mut self.unwritten);
-        self.unwritten_bytes = 0;
+        let (entries, arena) = (&self.entries, &mut self.arena);
+        self.in_block.retain(|&(i, row)| {
+            let waits = entries[i as usize].flags & UNWRITTEN != 0;
+            row.into_iter().filter(|_| !waits).for_each(|row| arena.free(row));
+            waits
+        });
+        self.in_flight.extend(taken);
+        if self.unwritten.is_empty() {
+            self.unwritten_bytes = 0;
+        }
         let (bytes, mut start) = (bytes.freeze(), 0);
         let cut = |(key_end, row_end): (usize, Option<usize>)| {
             let key = bytes.slice(start..key_end);

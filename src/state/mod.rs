@@ -17,6 +17,9 @@ use bytes::Bytes;
 
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
+/// About how many entries one [`Store::take_writes`] gives at most.
+pub const WRITE_ENTRIES: usize = 1 << 14;
+
 pub use keyed::{KeyedTable, RowRef, WARM_ROWS};
 pub use overlay::Overlay;
 
@@ -38,8 +41,9 @@ pub trait Store: Send {
     /// Bytes of changes that the next `take_block` would hold, about; drives `commit.max.bytes`.
     fn dirty_bytes(&self) -> usize;
 
-    /// Entries to write behind: all that changed since the last call and have been in a block. They count as clean afterwards, once
-    /// the caller has written them and attached the new snapshot.
+    /// The next entries to write behind, of those that changed and have been in a block; none if there are no more. To be called right
+    /// after a block was taken or restored, until it gives nothing, so that memory for them stays small. They count as clean once the
+    /// caller has written all of them and attached the new snapshot.
     fn take_writes(&mut self) -> KeyedWrites;
 
     /// Bytes of entries waiting for `take_writes`, about.

@@ -37,6 +37,8 @@ struct Layer {
     oldest: u64,
     /// the highest one
     newest: u64,
+    /// bytes held, about
+    bytes: usize,
 }
 
 #[derive(Clone)]
@@ -97,8 +99,7 @@ impl Overlay {
     /// Bytes of entries held beyond the store behind, about.
     pub fn memory(&self) -> usize {
         let shared = self.shared.read();
-        let entry = |e: &LayerEntry| size_of::<LayerEntry>() + e.key.len() + e.row.as_ref().map_or(0, Bytes::len);
-        let layers: usize = shared.layers.iter().flat_map(|layer| &layer.entries).map(entry).sum();
+        let layers: usize = shared.layers.iter().map(|layer| layer.bytes).sum();
         layers + shared.fresh.iter().map(|(_, block)| block.len()).sum::<usize>()
     }
 
@@ -133,7 +134,9 @@ impl Layer {
     fn new(entries: Vec<LayerEntry>) -> Self {
         let oldest = entries.iter().map(|e| e.number).min().unwrap_or(u64::MAX);
         let newest = entries.iter().map(|e| e.number).max().unwrap_or(0);
-        Self { entries, oldest, newest }
+        let entry = |e: &LayerEntry| size_of::<LayerEntry>() + e.key.len() + e.row.as_ref().map_or(0, Bytes::len);
+        let bytes = entries.iter().map(entry).sum();
+        Self { entries, oldest, newest, bytes }
     }
 
     fn of_block(number: u64, block: &Bytes) -> Result<Self, TopicError> {

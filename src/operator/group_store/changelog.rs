@@ -1,7 +1,7 @@
 //! Groups to the outside: changelog blocks, writes behind, restore.
 //!
-//! Rows are encoded once, when a block is taken. The subtle thing: blocks are held until their rows are written behind, as slices of
-//! them, so that a row that changed since is written as the changelog has it; a block whose rows are all superseded goes at once.
+//! Rows are encoded when a block is taken, and again when they are written behind. The subtle thing: what is written behind is what is in
+//! memory, so it must be taken right after a block, before anything changes; then it never runs ahead of the changelog.
 
 use std::sync::Arc;
 
@@ -9,76 +9,33 @@ use arrow::array::ArrayRef;
 use bytes::Bytes;
 
 use crate::function::aggregate::Slot;
-use crate::operator::groups::{DIRTY, IN_FLIGHT, KNOWN, UNWRITTEN};
-use crate::state::Store;
+use crate::operator::groups::{BEHIND, DIRTY, IN_FLIGHT, KNOWN, LIVE, UNWRITTEN};
 use crate::state::block::{Block, BlockWriter};
-use crate::state::encoding::{RESERVED_PREFIX, RowCodec};
+use crate::state::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec};
+use crate::state::{Store, WRITE_ENTRIES};
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::{GroupStore, stream_time_key};
 
-/// A block that still holds rows to be written behind.
-pub(super) struct HeldBlock {
-    block: Block,
-    pub(super) bytes: usize,
-    live: usize,
-}
-
 impl GroupStore {
-    /// The slot's row in a block counts no more.
-    pub(super) fn unhold(&mut self, slot: Slot) {
-        let (number, entry) = std::mem::take(&mut self.in_block[slot as usize]);
-        if number == 0 {
-            return;
-        }
-        let held = &mut self.blocks[(number - self.first_block) as usize];
-        held.live -= 1;
-        let (key, row) = held.block.entry(entry as usize);
-        self.unwritten_bytes -= key.len() + row.map_or(0, <[u8]>::len);
-        self.drop_dead_blocks();
-    }
-
-    fn drop_dead_blocks(&mut self) {
-        while self.blocks.front().is_some_and(|held| held.live == 0) {
-            self.blocks.pop_front();
-            self.first_block += 1;
-        }
-    }
-
-    /// Notes that these entries of `block` are now the last ones of their slots.
-    fn hold(&mut self, block: Block, bytes: usize, entries: impl Iterator<Item = (Slot, usize)>) {
-        let mut live = 0;
-        for (slot, entry) in entries {
-            self.unhold(slot);
-            live += 1;
-            let (key, row) = block.entry(entry);
-            self.unwritten_bytes += key.len() + row.map_or(0, <[u8]>::len);
-            // `unhold` may have dropped older blocks, but never changes the number of the next one
-            let number = self.first_block + self.blocks.len() as u64;
-            self.in_block[slot as usize] = (number, entry as u32);
-            let head = self.groups.head_mut(slot);
-            if !head.is(UNWRITTEN) {
-                self.unwritten.push(slot);
-            }
-            head.flags = (head.flags & !DIRTY) | UNWRITTEN | KNOWN;
-        }
-        self.blocks.push_back(HeldBlock { block, bytes, live });
-        self.drop_dead_blocks();
-    }
-
-    /// The entries of the next block: deleted keys, the stream time, then groups.
-    fn write_block(&mut self, slots: &[Slot]) -> Result<(Bytes, usize), TopicError> {
+    /// The rows of these groups as stores have them.
+    fn encode(&self, slots: &[Slot]) -> Result<EncodedRows, TopicError> {
         let columns: Vec<ArrayRef> = self.accumulators.iter().flat_map(|a| a.states(slots)).collect();
         let rowtimes: Vec<i64> = slots.iter().map(|&slot| self.groups.head(slot).rowtime).collect();
-        let rows = self.layout.rows.encode(&columns, &rowtimes)?;
+        self.layout.rows.encode(&columns, &rowtimes)
+    }
+
+    /// The entries of the next block: deleted keys, the stream time, then groups, which then count as unwritten.
+    fn write_block(&mut self, slots: &[Slot]) -> Result<Bytes, TopicError> {
+        let rows = self.encode(slots)?;
         let mut writer = BlockWriter::with_capacity(slots.len() + self.deletes.len() + 1, self.dirty_bytes);
-        let mut deletes = std::mem::take(&mut self.deletes);
-        deletes.sort_unstable();
-        deletes.dedup();
-        for key in deletes {
-            writer.push(&key, None)?;
-            self.unwritten_bytes += key.len();
-            self.unwritten_deletes.push(key);
+        let deletes = (std::mem::take(&mut self.deletes), std::mem::take(&mut self.deletes_behind));
+        for (key, behind) in deletes.0.iter().zip(deletes.1) {
+            writer.push(key, None)?;
+            if behind {
+                self.unwritten_bytes += key.len();
+                self.unwritten_deletes.push(Bytes::copy_from_slice(key));
+            }
         }
         if self.stream_time_dirty
             && let Some(time) = self.stream_time
@@ -87,14 +44,32 @@ impl GroupStore {
             writer.push(&stream_time_key(), Some(&row))?;
             self.stream_time_unwritten = Some((Bytes::from(stream_time_key()), row));
         }
-        let from = writer.len();
-        let mut key = Vec::new();
         for (i, &slot) in slots.iter().enumerate() {
-            key.clear();
-            self.groups.store_key(slot, &mut key);
-            writer.push(&key, Some(rows.row(i)))?;
+            let row = rows.row(i);
+            writer.push_with(|key| self.groups.store_key(slot, key), row)?;
+            let head = self.groups.head_mut(slot);
+            if !head.is(UNWRITTEN) {
+                self.unwritten.push(slot);
+                self.unwritten_bytes += super::KEY_BYTES + row.len();
+            }
+            head.flags = (head.flags & !DIRTY) | UNWRITTEN | KNOWN;
         }
-        Ok((writer.finish()?, from))
+        writer.finish()
+    }
+
+    /// Up to so many groups that are to be written behind.
+    fn next_unwritten(&mut self) -> Vec<Slot> {
+        let mut slots = Vec::with_capacity(self.unwritten.len().min(WRITE_ENTRIES));
+        while slots.len() < WRITE_ENTRIES
+            && let Some(slot) = self.unwritten.pop()
+        {
+            let head = self.groups.head_mut(slot);
+            if head.is(LIVE) && head.is(UNWRITTEN) {
+                head.flags = (head.flags & !UNWRITTEN) | IN_FLIGHT | BEHIND;
+                slots.push(slot);
+            }
+        }
+        slots
     }
 
     fn restore_number(&mut self, key: &[u8], row: Option<&[u8]>) -> Result<(), TopicError> {
@@ -107,21 +82,21 @@ impl GroupStore {
         Ok(())
     }
 
-    fn restore_rows(
-        &mut self,
-        block: Block,
-        bytes: usize,
-        slots: &[Slot],
-        entries: &[usize],
-    ) -> Result<(), TopicError> {
+    fn restore_rows(&mut self, block: &Block, slots: &[Slot], entries: &[usize]) -> Result<(), TopicError> {
         let all = self.groups.slots();
         self.accumulators.iter_mut().for_each(|a| a.resize(all));
         let rows = entries.iter().filter_map(|&i| block.entry(i).1);
         let rowtimes = self.layout.load(&mut self.accumulators, slots, rows)?;
-        for (&slot, rowtime) in slots.iter().zip(rowtimes) {
-            self.groups.head_mut(slot).rowtime = rowtime;
+        for ((&slot, &entry), rowtime) in slots.iter().zip(entries).zip(rowtimes) {
+            let head = self.groups.head_mut(slot);
+            head.rowtime = rowtime;
+            if !head.is(UNWRITTEN) {
+                head.flags |= UNWRITTEN;
+                self.unwritten.push(slot);
+                let (key, row) = block.entry(entry);
+                self.unwritten_bytes += key.len() + row.map_or(0, <[u8]>::len);
+            }
         }
-        self.hold(block, bytes, slots.iter().copied().zip(entries.iter().copied()));
         Ok(())
     }
 }
@@ -137,6 +112,9 @@ impl Store for GroupStore {
     }
 
     fn take_block(&mut self) -> Result<Option<Bytes>, TopicError> {
+        let over = std::mem::take(&mut self.over);
+        self.unwritten_bytes += over.iter().map(Bytes::len).sum::<usize>();
+        self.unwritten_deletes.extend(over);
         let mut slots = std::mem::take(&mut self.dirty);
         // a slot that was freed and given out again may stand here twice
         slots.retain(|&slot| {
@@ -148,39 +126,49 @@ impl Store for GroupStore {
         if slots.is_empty() && self.deletes.is_empty() && !self.stream_time_dirty {
             return Ok(None);
         }
-        let (block, from) = self.write_block(&slots)?;
-        let entries = slots.iter().enumerate().map(|(i, &slot)| (slot, from + i));
-        self.hold(Block::open(&block)?, block.len(), entries);
+        let block = self.write_block(&slots)?;
         self.stream_time_dirty = false;
         self.dirty_bytes = 0;
+        slots.clear();
+        self.dirty = slots;
         Ok(Some(block))
     }
 
     fn dirty_bytes(&self) -> usize {
+        if self.dirty.is_empty() {
+            return self.dirty_bytes;
+        }
         let states: usize = self.accumulators.iter().map(|a| a.memory()).sum();
         self.dirty_bytes + self.dirty.len() * (states / self.groups.slots().max(1))
     }
 
     fn take_writes(&mut self) -> KeyedWrites {
+        debug_assert!(self.dirty.is_empty() && self.deletes.is_empty(), "written behind before it is committed");
         let deletes = std::mem::take(&mut self.unwritten_deletes);
         let mut writes: KeyedWrites = deletes.iter().map(|key| (key.clone(), None)).collect();
         if self.gone.is_some() {
             self.deletes_in_flight.extend(deletes);
         }
         writes.extend(self.stream_time_unwritten.take().map(|(key, row)| (key, Some(row))));
-        for slot in std::mem::take(&mut self.unwritten) {
-            let (number, entry) = std::mem::take(&mut self.in_block[slot as usize]);
-            if number == 0 {
-                continue;
-            }
-            writes.push(self.blocks[(number - self.first_block) as usize].block.shared_entry(entry as usize));
-            let head = self.groups.head_mut(slot);
-            head.flags = (head.flags & !UNWRITTEN) | IN_FLIGHT;
-            self.in_flight.push(slot);
+        let slots = self.next_unwritten();
+        let rows = self.encode(&slots).expect("the states fit their own layout");
+        let (mut bytes, mut cuts) = (Vec::new(), Vec::with_capacity(slots.len()));
+        for (i, &slot) in slots.iter().enumerate() {
+            self.groups.store_key(slot, &mut bytes);
+            let key_end = bytes.len();
+            bytes.extend_from_slice(rows.row(i));
+            cuts.push((key_end, bytes.len()));
         }
-        self.first_block += self.blocks.len() as u64;
-        self.blocks.clear();
-        self.unwritten_bytes = 0;
+        let (mut bytes, mut start) = (Bytes::from(bytes), 0);
+        for (key_end, row_end) in cuts {
+            let key = bytes.split_to(key_end - start);
+            writes.push((key, Some(bytes.split_to(row_end - key_end))));
+            start = row_end;
+        }
+        self.in_flight.extend(slots);
+        if self.unwritten.is_empty() {
+            self.unwritten_bytes = 0;
+        }
         writes
     }
 
@@ -235,37 +223,48 @@ impl Store for GroupStore {
                 }
             }
         }
-        self.restore_rows(opened, block.len(), &slots, &entries)
+        self.restore_rows(&opened, &slots, &entries)
     }
 
     fn memory(&self) -> usize {
         let lists = self.dirty.capacity() + self.unwritten.capacity() + self.in_flight.capacity();
+        let keys = self.over.iter().chain(&self.unwritten_deletes).chain(&self.deletes_in_flight);
         self.groups.memory()
-            + self.accumulators.iter().map(|a| a.memory()).sum::<usize>()
-            + self.blocks.iter().map(|held| held.bytes).sum::<usize>()
-            + self.deletes.iter().map(|key| key.len() + size_of::<Bytes>()).sum::<usize>()
-            + self.unwritten_deletes.iter().map(|key| key.len() + size_of::<Bytes>()).sum::<usize>()
-            + self.in_block.capacity() * size_of::<(u64, u32)>()
+            + self.states_memory()
+            + self.deletes.memory()
+            + keys.map(|key| key.len() + size_of::<Bytes>()).sum::<usize>()
             + lists * size_of::<Slot>()
     }
 
     fn evict(&mut self, target: usize) -> usize {
         let mut held = self.memory();
-        while held > target && self.groups.len() > 0 {
-            let states = held - self.blocks.iter().map(|block| block.bytes).sum::<usize>();
-            let bytes_each = (states / self.groups.slots().max(1)).max(1);
-            // an eighth more than asked for, so that one compaction serves many small requests
-            self.sweep_memory((held - target + target / 8).div_ceil(bytes_each));
-            let sparse = self.groups.vacant() > 0 && self.groups.vacant() * 4 >= self.groups.slots();
-            if self.owing == 0 && sparse && self.compact().is_err() {
-                return self.memory();
+        loop {
+            let pinned = self.dirty.len().max(self.unwritten.len()).max(self.in_flight.len()).max(self.owing);
+            let clean = self.groups.len().saturating_sub(pinned);
+            if held <= target || clean == 0 {
+                break;
             }
+            let bytes_each = (held / self.groups.len()).max(1);
+            self.sweep_memory((held - target).div_ceil(bytes_each).min(clean));
             let now = self.memory();
             if now >= held {
-                return now;
+                break;
             }
             held = now;
         }
-        held
+        // vacant slots wait for new groups, but not too many
+        let sparse = self.groups.vacant() > 0 && self.groups.vacant() * 3 >= self.groups.slots();
+        if self.owing == 0 && sparse && self.compact().is_err() {
+            return self.memory();
+        }
+        self.memory()
+    }
+}
+
+impl GroupStore {
+    /// Bytes of states, without what vacant slots take.
+    fn states_memory(&self) -> usize {
+        let all: usize = self.accumulators.iter().map(|a| a.memory()).sum();
+        (all as u128 * self.groups.len() as u128 / self.groups.slots().max(1) as u128) as usize
     }
 }

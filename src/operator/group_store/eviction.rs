@@ -4,10 +4,13 @@
 //! memory back only when the living are moved together, which renumbers slots.
 
 use crate::function::aggregate::Slot;
-use crate::operator::groups::{LIVE, PINNED, USED, Windows};
+use crate::operator::groups::{LIVE, PINNED, USED};
 use crate::topic::TopicError;
 
 use super::GroupStore;
+
+/// States are moved so many at a time, so that there are never three of all.
+const PART: usize = 1 << 16;
 
 impl GroupStore {
     /// Removes clean groups that were not used since the hand came by, until `count` are gone or it went round twice.
@@ -27,7 +30,7 @@ impl GroupStore {
                 head.flags &= !USED;
                 continue;
             }
-            if self.windows == Windows::Sessions {
+            if self.windows.are_sessions() {
                 left = left.saturating_sub(self.forget_key(slot));
                 continue;
             }
@@ -41,7 +44,8 @@ impl GroupStore {
 
     /// Takes all sessions of a key out of memory, or none if one must stay; returns how many.
     pub(super) fn forget_key(&mut self, slot: Slot) -> usize {
-        let (hash, key) = (self.groups.hash(self.groups.head(slot).key()), self.groups.head(slot).key());
+        let key = self.groups.key(slot);
+        let hash = self.groups.hash(key);
         let slots: Vec<Slot> = self.groups.sessions(hash, key).collect();
         if slots.iter().any(|&slot| self.groups.head(slot).is(PINNED | USED)) {
             return 0;
@@ -53,18 +57,19 @@ impl GroupStore {
 
     /// Moves the living together, so that memory of the others is given back.
     pub(super) fn compact(&mut self) -> Result<(), TopicError> {
+        let all = self.groups.slots();
         let kept = self.groups.compact();
-        let mut moved: Vec<Option<Slot>> = Vec::new();
-        moved.resize(self.in_block.len(), None);
-        kept.iter().enumerate().for_each(|(new, &old)| moved[old as usize] = Some(new as Slot));
         let fresh = self.layout.accumulators().map_err(|e| TopicError::Invalid(e.to_string()))?;
         let old = std::mem::replace(&mut self.accumulators, fresh);
-        let new: Vec<Slot> = (0..kept.len() as Slot).collect();
-        for (from, to) in old.iter().zip(&mut self.accumulators) {
+        for (from, to) in old.into_iter().zip(&mut self.accumulators) {
             to.resize(kept.len());
-            to.load(&new, &from.states(&kept));
+            for (n, part) in kept.chunks(PART).enumerate() {
+                let new: Vec<Slot> = (0..part.len()).map(|i| (n * PART + i) as Slot).collect();
+                to.load(&new, &from.states(part));
+            }
         }
-        self.in_block = kept.iter().map(|&old| self.in_block[old as usize]).collect();
+        let mut moved: Vec<Option<Slot>> = vec![None; all];
+        kept.iter().enumerate().for_each(|(new, &old)| moved[old as usize] = Some(new as Slot));
         for list in [&mut self.dirty, &mut self.unwritten, &mut self.in_flight] {
             *list = list.iter().filter_map(|&slot| moved[slot as usize]).collect();
         }

@@ -1,9 +1,9 @@
 //! Windows that are over: out of memory at once, out of the store behind in rounds.
 //!
-//! Which windows are over is the operator's word. The subtle thing: windows that are not in memory are found by scanning the store behind,
+//! Which windows are over is the operator's word; sessions leave in portions. The subtle thing: windows that are not in memory are found by scanning the store behind,
 //! a part a step, and a round begins only when a quarter of the retention has passed since the last one.
 
-use crate::operator::groups::{OWING, Span, Windows};
+use crate::operator::groups::{OWING, Span};
 use crate::state::encoding::{RESERVED_PREFIX, split_window};
 use crate::topic::TopicError;
 
@@ -24,17 +24,29 @@ pub(super) struct Sweep {
 }
 
 impl GroupStore {
-    /// Deletes groups that stand before `mark` in the order of windows, but for those that still owe an output; looks on in the store
-    /// behind for windows that start (sessions: end) before `before`.
+    /// Removes windows that start before `before`, as soon as they owe no output; `flushed`: nothing is held back. Looks on in the store
+    /// behind for more of them.
     ///
     /// # Errors
     /// If the store behind cannot be read.
-    pub fn expire(&mut self, mark: i64, before: i64) -> Result<(), TopicError> {
+    pub fn expire_windows(&mut self, before: i64, flushed: bool) -> Result<(), TopicError> {
+        while let Some(slots) = self.groups.take_window(before, flushed) {
+            slots.into_iter().for_each(|slot| self.retire(slot));
+        }
+        self.sweep_behind(before)
+    }
+
+    /// Removes sessions that stand before `mark` in the order, but for those that still owe an output; looks on in the store behind for
+    /// sessions that end before `before`.
+    ///
+    /// # Errors
+    /// If the store behind cannot be read.
+    pub fn expire_sessions(&mut self, mark: i64, before: i64) -> Result<(), TopicError> {
         for slot in self.groups.take_before(mark) {
             if self.groups.head(slot).is(OWING) {
                 self.groups.put_in_order(slot, self.groups.mark(slot));
             } else {
-                self.delete(slot);
+                self.retire(slot);
             }
         }
         self.sweep_behind(before)
@@ -52,7 +64,7 @@ impl GroupStore {
             (self.sweep.next, self.sweep.before) = (Some(Vec::new()), before);
         }
         let (from, bound) = (self.sweep.next.take().unwrap_or_default(), self.sweep.before);
-        let sessions = self.windows == Windows::Sessions;
+        let sessions = self.windows.are_sessions();
         let (mut seen, mut next, mut expired) = (0, None, Vec::new());
         behind.range(&from, Some(&[RESERVED_PREFIX]), &mut |key, _| {
             if seen == SWEEP_ROWS {
@@ -69,7 +81,10 @@ impl GroupStore {
             let (group, start, end) = split_window(&key)?;
             let hash = self.groups.hash(group);
             if self.groups.find(hash, group, Span { start, end }).is_none() && !self.is_gone(&key) {
-                self.delete_key(key.into());
+                match self.layout.tells_expiry() {
+                    true => self.delete_key(&key, true),
+                    false => self.retire_key(key.into()),
+                }
             }
         }
         if next.is_none() {

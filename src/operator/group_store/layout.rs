@@ -9,8 +9,8 @@ use crate::function::FunctionLimits;
 use crate::function::aggregate::{Accumulator, AccumulatorArgs, Slot, accumulator, carried};
 use crate::operator::OperatorError;
 use crate::plan::topology::AggregateSpec;
-use crate::state::encoding::{KeyCodec, RowCodec};
-use crate::topic::TopicError;
+use crate::state::encoding::{KeyCodec, RowCodec, split_window};
+use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::SqlType;
 
 /// How the parts of a stored row belong together.
@@ -63,6 +63,31 @@ impl Layout {
             made.push(accumulator(&args).map_err(|e| OperatorError::internal("aggregate", e))?);
         }
         Ok(made)
+    }
+
+    /// True if the changelog says which windows are over: those of EMIT FINAL may owe a result after their retention.
+    pub fn tells_expiry(&self) -> bool {
+        self.spec.emit_final
+    }
+
+    /// The bound before which a stored window counts no more: for time windows of their starts, for sessions of their ends. `None`: all count.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn kept_from(&self, store: &dyn KeyedSnapshot) -> Result<Option<i64>, TopicError> {
+        let Some(window) = self.spec.window.filter(|_| !self.tells_expiry()) else { return Ok(None) };
+        let time = store.get(&super::stream_time_key())?.map(|row| RowCodec::rowtime(&row)).transpose()?;
+        Ok(time.map(|time| time.saturating_sub(window.retention_ms)))
+    }
+
+    /// True if the window of a stored key counts by the bound of [`Self::kept_from`].
+    ///
+    /// # Errors
+    /// If the key does not read back.
+    pub fn is_kept(&self, key: &[u8], kept_from: i64) -> Result<bool, TopicError> {
+        let sessions = self.spec.window.is_some_and(|window| window.size_ms().is_none());
+        let (_, start, end) = split_window(key)?;
+        Ok(kept_from <= if sessions { end } else { start })
     }
 
     /// The codec of group keys.

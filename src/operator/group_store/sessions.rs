@@ -4,20 +4,38 @@
 //! come back by a scan of the store behind, so deleted keys are remembered until that store has deleted them.
 
 use crate::function::aggregate::Slot;
-use crate::operator::groups::{IN_FLIGHT, KNOWN, Span, USED, WHOLE_KEY};
+use crate::operator::groups::{BEHIND, IN_FLIGHT, KNOWN, Span, UNWRITTEN, USED, WHOLE_KEY};
 use crate::topic::TopicError;
 
 use super::GroupStore;
 
 impl GroupStore {
-    /// Sessions: the slots of all sessions of a key, in order of time; reads them from the store behind if they are not in memory.
+    /// Sessions: the slots of the sessions of a key that end at or after `from` and start at or before `to`, in order of time; reads all of
+    /// the key from the store behind if they are not in memory.
     ///
     /// # Errors
     /// If the store behind cannot be read.
-    pub fn sessions(&mut self, hash: u64, key: &[u8], out: &mut Vec<Slot>) -> Result<(), TopicError> {
+    pub fn sessions(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        (from, to): (i64, i64),
+        out: &mut Vec<Slot>,
+    ) -> Result<(), TopicError> {
+        if !self.complete {
+            self.fetch_sessions(hash, key)?;
+        }
         out.clear();
-        out.extend(self.groups.sessions(hash, key));
-        let whole = self.complete || out.iter().any(|&slot| self.groups.head(slot).is(WHOLE_KEY));
+        // sessions of a key lie apart, so they are in order of their ends, too
+        let until = self.groups.sessions(hash, key).take_while(|&slot| self.groups.head(slot).window.end >= from);
+        out.extend(until.filter(|&slot| self.groups.head(slot).window.start <= to));
+        out.reverse();
+        Ok(())
+    }
+
+    fn fetch_sessions(&mut self, hash: u64, key: &[u8]) -> Result<(), TopicError> {
+        let newest = self.groups.sessions(hash, key).next();
+        let whole = newest.is_some_and(|slot| self.groups.head(slot).is(WHOLE_KEY));
         if let Some(behind) = self.behind.clone().filter(|_| !whole) {
             // no key is a prefix of another, so these are all keys that begin with `key`
             let (mut to, mut stored) = (key.to_vec(), Vec::new());
@@ -28,11 +46,9 @@ impl GroupStore {
             })?;
             stored.iter().try_for_each(|(key, row)| self.adopt(key, row))?;
             self.load()?;
-            out.clear();
-            out.extend(self.groups.sessions(hash, key));
         }
-        out.iter().for_each(|&slot| self.groups.head_mut(slot).flags |= WHOLE_KEY | USED);
-        out.sort_unstable_by_key(|&slot| self.groups.head(slot).window.start);
+        let slots: Vec<Slot> = self.groups.sessions(hash, key).collect();
+        slots.into_iter().for_each(|slot| self.groups.head_mut(slot).flags |= WHOLE_KEY | USED);
         Ok(())
     }
 
@@ -44,20 +60,18 @@ impl GroupStore {
         if self.groups.head(slot).is(KNOWN) {
             let mut key = Vec::new();
             self.groups.store_key(slot, &mut key);
-            self.delete_key(key.into());
-            self.unhold(slot);
+            self.delete_key(&key, self.groups.head(slot).is(BEHIND));
         }
         let head = self.groups.head_mut(slot);
         head.window = window;
         // of its new name nothing is stored yet
-        head.flags &= !(KNOWN | IN_FLIGHT);
+        head.flags &= !(KNOWN | BEHIND | UNWRITTEN | IN_FLIGHT);
         self.touch(slot);
     }
 
     /// Sessions: a new session of a key whose sessions are all in memory.
     pub fn insert_session(&mut self, hash: u64, key: &[u8], window: Span) -> Slot {
         let slot = self.groups.insert(hash, key, window);
-        self.in_block.resize(self.groups.slots().max(self.in_block.len()), (0, 0));
         self.groups.head_mut(slot).flags |= WHOLE_KEY;
         slot
     }

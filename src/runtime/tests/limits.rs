@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::fixture::{World, config, copy, count, cut, repartitioned, settings};
 use crate::plan::topology::{InputSpec, Topology};
-use crate::runtime::RuntimeConfig;
+use crate::runtime::{QuerySettings, RuntimeConfig};
 use crate::topic::{Owner, StoreId, TopicPartition};
 use crate::types::QueryId;
 
@@ -41,6 +41,25 @@ fn memory_stays_near_its_limit_and_counts_stay_right() {
     let records = small.records("out", 0);
     assert_eq!(records, large.records("out", 0));
     assert!(records[5000..].iter().all(|(_, v, _)| v.as_deref() == Some("{\"V\":2}")));
+}
+
+#[test]
+fn a_query_keeps_to_its_own_limit_and_the_others_do_not_pay() {
+    let limit = 256 << 10;
+    let world = World::manual(&[("in", 1), ("out", 1)]);
+    put_keys(&world, 5000);
+    world.start("free", count(1), cut(&[500]));
+    world.pump("free");
+    let free = world.runtime.memory_bytes();
+    world.start("small", count(1), QuerySettings { memory_bytes: limit, ..cut(&[500]) });
+    for _ in 0..2 {
+        world.pump("free");
+        world.pump("small");
+        put_keys(&world, 5000);
+    }
+    let all = world.runtime.memory_bytes();
+    assert!(free > 2 * limit, "the test is too small: {free}");
+    assert!((free..free + 2 * limit).contains(&all), "{all} bytes, {free} of them free");
 }
 
 #[test]

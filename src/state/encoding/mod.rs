@@ -100,6 +100,17 @@ impl EncodedRows {
         (0..self.len()).map(|i| self.row(i))
     }
 
+    /// Removes all rows; their memory stays.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     /// Appends a row.
     pub fn push(&mut self, row: &[u8]) {
         self.bytes.extend_from_slice(row);

@@ -9,6 +9,7 @@
 //! Left out: replication (one node), and a time index (reads are by offset).
 
 mod block;
+mod check;
 mod clean;
 mod commit;
 mod headers;
@@ -21,6 +22,7 @@ mod state;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -28,11 +30,12 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
+use crate::storage::copy::Copied;
 use crate::storage::{Batch, Space, Storage, StorageOptions};
 use crate::topic::watch::Watchers;
 use crate::topic::{
-    Bounds, Commit, Fetched, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit, Receipt, StoreId,
-    TopicError, TopicPartition, TopicSpec, WatchGuard, check_spec,
+    Bounds, CheckReport, Commit, Fetched, Inspect, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit,
+    Receipt, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard, check_spec,
 };
 use crate::types::TopicName;
 use index::{Partition, Topic, Writer};
@@ -95,6 +98,23 @@ impl EmbeddedLog {
             cleaning: Mutex::new(()),
             watchers: Arc::default(),
         }))
+    }
+
+    /// Makes the data directory `dir`, which must not be there or be empty, out of what [`Log::export`] wrote.
+    ///
+    /// # Errors
+    /// A directory that holds something; a copy that is damaged, cut off, or of another version.
+    pub fn restore(input: &mut dyn Read, dir: &Path) -> Result<Copied, TopicError> {
+        let options = StorageOptions { min_free_bytes: 0, ..StorageOptions::default() };
+        Ok(Storage::import(input, dir, options)?)
+    }
+
+    /// Reads everything there is, and says what is wrong with it.
+    ///
+    /// # Errors
+    /// If the storage cannot be asked at all; what is found wrong is in the report.
+    pub fn check(&self, inspect: &Inspect<'_>) -> Result<CheckReport, TopicError> {
+        check::check(self, inspect)
     }
 
     fn topic(&self, name: &TopicName) -> Result<Arc<Topic>, TopicError> {
@@ -251,6 +271,10 @@ impl Log for EmbeddedLog {
 
     fn sync(&self) -> Result<(), TopicError> {
         Ok(self.storage.sync()?)
+    }
+
+    fn export(&self, out: &mut dyn Write) -> Result<Copied, TopicError> {
+        Ok(self.storage.export(out)?)
     }
 
     fn reopen(&self) -> Result<(), TopicError> {

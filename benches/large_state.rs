@@ -1,0 +1,231 @@
+//! A count over more keys than the memory budget holds: `cargo bench --bench large_state`, `-- --keys 1000000 --budget-mib 32` for less.
+//!
+//! Runs itself twice, with all state in memory and with the budget, each in a process of its own on a fresh embedded log, and compares
+//! rates, peak memory and every single count. Most records bring a new key, every ninth one comes back to an old one at random, which
+//! is what a store behind the memory finds hardest. The subtle thing: counts are read from the committed state, as pull queries do.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{Array, AsArray, BinaryArray};
+use arrow::datatypes::Int64Type;
+
+use riverrun::clock::SystemClock;
+use riverrun::format::{Format, FormatSpec};
+use riverrun::plan::topology::{
+    AggregateCall, AggregateSpec, InputSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port, SinkSpec, SourceInput,
+    SubTopology, Topology,
+};
+use riverrun::runtime::{Lookup, QuerySettings, QuerySpec, Runtime, RuntimeConfig};
+use riverrun::topic::embedded::{EmbeddedLog, LogOptions};
+use riverrun::topic::{Append, Commit, Log, Owner, TopicPartition, TopicSpec};
+use riverrun::types::schema::arrow_schema;
+use riverrun::types::{Column, LogicalSchema, QueryId, SqlType};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const DEFAULT_KEYS: u64 = 20_000_000;
+const DEFAULT_BUDGET_MIB: usize = 512;
+/// Every such record repeats a key.
+const REPEAT_EVERY: u64 = 9;
+const LOAD_ROWS: u64 = 8192;
+/// What the process may take at its peak, as a multiple of the budget.
+const PEAK_MULTIPLE: u64 = 2;
+
+/// Which key record `i` has: the number of a key in the order of first appearance.
+fn key_of(i: u64) -> u64 {
+    let fresh = i - i / REPEAT_EVERY;
+    if i % REPEAT_EVERY == REPEAT_EVERY - 1 { (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20) % fresh } else { fresh }
+}
+
+fn records(keys: u64) -> u64 {
+    keys + keys / (REPEAT_EVERY - 1)
+}
+
+/// The name of a key, scattered over all names.
+fn name(key: u64) -> String {
+    format!("order-{:016x}", key.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+fn number(name: &str) -> Option<u64> {
+    let scattered = u64::from_str_radix(name.strip_prefix("order-")?, 16).ok()?;
+    // the inverse of the odd factor above, modulo 2^64
+    Some(scattered.wrapping_mul(0xf1de_83e1_9937_733d))
+}
+
+fn source() -> InputSpec {
+    let columns = [Column::key("K", SqlType::String)];
+    InputSpec::Source(SourceInput {
+        source: "IN".into(),
+        topic: "in".into(),
+        declared: LogicalSchema::new([columns.to_vec(), vec![Column::value("V", SqlType::BigInt)]].concat()),
+        key_format: FormatSpec::new(Format::Kafka),
+        value_format: FormatSpec::new(Format::Json),
+        window: None,
+        timestamp: None,
+        is_table: false,
+        wanted: columns.iter().map(|c| c.name.clone()).collect(),
+        schema: arrow_schema(&columns),
+        key_count: 1,
+        from_beginning: true,
+    })
+}
+
+fn topology() -> Topology {
+    let columns = vec![Column::key("K", SqlType::String), Column::value("N", SqlType::BigInt)];
+    let call = AggregateCall {
+        function: "COUNT".into(),
+        args: Vec::new(),
+        literals: Vec::new(),
+        arg_types: Vec::new(),
+        ty: SqlType::BigInt,
+    };
+    let count = AggregateSpec {
+        store: "count".into(),
+        key_count: 1,
+        carried: Vec::new(),
+        calls: vec![call],
+        window: None,
+        table_input: false,
+        emit_old: false,
+        emit_final: false,
+    };
+    let sink = SinkSpec {
+        source: "OUT".into(),
+        topic: "out".into(),
+        schema: LogicalSchema::new(columns.clone()),
+        key_format: FormatSpec::new(Format::Kafka),
+        value_format: FormatSpec::new(Format::Json),
+        window: None,
+        timestamp: None,
+    };
+    let node = |op, from| NodeSpec { op, inputs: vec![from], schema: arrow_schema(&columns), key_count: 1 };
+    let nodes =
+        vec![node(OperatorSpec::Aggregate(count), Port::Input(0)), node(OperatorSpec::Sink(sink), Port::Node(0))];
+    let sub = SubTopology { inputs: vec![source()], nodes, partitions: 1 };
+    let materialization = Some(MaterializationSpec { sub: 0, node: 0, suffix: Vec::new() });
+    Topology { subs: vec![sub], internal_topics: Vec::new(), materialization }
+}
+
+fn load(log: &dyn Log, keys: u64) {
+    for topic in ["in", "out"] {
+        let spec = TopicSpec { name: topic.into(), partitions: 1, replicas: 1, cleanup: Default::default() };
+        log.create_topic(&spec).expect("a new topic");
+    }
+    for from in (0..records(keys)).step_by(LOAD_ROWS as usize) {
+        let rows = from..(from + LOAD_ROWS).min(records(keys));
+        let names: Vec<String> = rows.clone().map(|i| name(key_of(i))).collect();
+        let append = Append {
+            to: TopicPartition::new("in", 0),
+            timestamps: rows.clone().map(|i| i as i64).collect(),
+            keys: BinaryArray::from_iter_values(&names),
+            values: BinaryArray::from_iter_values(rows.map(|i| format!("{{\"V\":{i}}}"))),
+            headers: None,
+        };
+        log.commit(Commit { outputs: vec![append], ..Commit::default() }).expect("the log takes it");
+    }
+}
+
+/// Peak memory of this process in bytes.
+fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) << 10
+}
+
+/// Seconds of processor that all threads of this process have used.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<f64> =
+        stat.rsplit(") ").next().unwrap_or("").split(' ').map(|f| f.parse().unwrap_or(0.0)).collect();
+    // user and system time, in hundredths of a second
+    fields.get(11..13).map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
+}
+
+/// How many keys have a wrong count in the committed state.
+fn wrong(runtime: &Runtime, id: &QueryId, keys: u64) -> u64 {
+    let mut want = vec![0_u8; keys as usize];
+    (0..records(keys)).for_each(|i| want[key_of(i) as usize] += 1);
+    let (mut wrong, mut seen) = (0, 0);
+    let view = runtime.materialized(id).expect("it is materialized");
+    let look = &mut |batch: riverrun::types::ChangeBatch| {
+        let (names, counts) = (batch.columns[0].as_string::<i32>(), batch.columns[1].as_primitive::<Int64Type>());
+        for i in 0..names.len() {
+            let known = number(names.value(i)).and_then(|n| want.get(n as usize));
+            wrong += u64::from(known.map(|&n| i64::from(n)) != Some(counts.value(i)));
+            seen += 1;
+        }
+        true
+    };
+    view.visit(&Lookup::All, look).expect("the state can be read");
+    wrong + keys.abs_diff(seen)
+}
+
+/// One run in this process; prints wall seconds, CPU seconds, peak bytes and the number of wrong counts.
+fn run(keys: u64, budget_bytes: usize, dir: &Path) {
+    let clock = Arc::new(SystemClock);
+    let log = EmbeddedLog::open(dir, LogOptions::default(), clock.clone()).expect("an empty directory");
+    load(log.as_ref(), keys);
+    let runtime =
+        Runtime::manual(log.clone(), clock, RuntimeConfig { memory_bytes: budget_bytes, ..RuntimeConfig::default() });
+    let id = QueryId::new("count");
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let spec = QuerySpec {
+        id: id.clone(),
+        owner: Owner::new("count"),
+        topology: Arc::new(topology()),
+        settings: QuerySettings::default(),
+        client: None,
+    };
+    runtime.start(spec).expect("the query starts");
+    runtime.pump(&id, &|_| None).expect("the query runs");
+    let (wall, cpu, peak) = (start.elapsed().as_secs_f64(), cpu_seconds() - cpu, peak_bytes());
+    println!("{wall} {cpu} {peak} {}", wrong(&runtime, &id, keys));
+}
+
+fn option(name: &str) -> Option<u64> {
+    let args: Vec<String> = std::env::args().collect();
+    let at = args.iter().position(|arg| arg == name)?;
+    let value = args.get(at + 1).and_then(|value| value.parse().ok());
+    Some(value.unwrap_or_else(|| panic!("{name} takes a number")))
+}
+
+fn main() -> ExitCode {
+    let keys = option("--keys").unwrap_or(DEFAULT_KEYS);
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    if let Some(bytes) = option("--run") {
+        run(keys, bytes as usize, dir.path());
+        return ExitCode::SUCCESS;
+    }
+    let budget = (option("--budget-mib").map_or(DEFAULT_BUDGET_MIB, |mib| mib as usize) as u64) << 20;
+    let mut rates = Vec::new();
+    let mut good = true;
+    for (what, bytes) in [("in memory", usize::MAX as u64 >> 1), ("with budget", budget)] {
+        let me = std::env::current_exe().expect("this program");
+        let child = Command::new(me)
+            .args(["--run", &bytes.to_string(), "--keys", &keys.to_string()])
+            .output()
+            .expect("it runs");
+        let text = String::from_utf8_lossy(&child.stdout);
+        let numbers: Vec<f64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        let [wall, cpu, peak, wrong] = numbers[..] else {
+            eprintln!("{}", String::from_utf8_lossy(&child.stderr));
+            return ExitCode::FAILURE;
+        };
+        let rate = records(keys) as f64 / cpu;
+        rates.push(rate);
+        println!(
+            "{what}: {:.0} records/s of CPU time ({:.0} of wall time), peak {:.0} MiB, {wrong} wrong counts",
+            rate,
+            records(keys) as f64 / wall,
+            peak / f64::from(1 << 20)
+        );
+        good &= wrong == 0.0 && (rates.len() == 1 || peak <= (PEAK_MULTIPLE * budget) as f64);
+    }
+    println!("{keys} keys, budget {} MiB: {:.2} of the rate in memory", budget >> 20, rates[1] / rates[0]);
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
