@@ -119,6 +119,8 @@ fn key_part(column: &RelColumn) -> KeyPart {
         physical: column.physical.clone(),
         ty: column.ty.clone(),
         equivalents: vec![],
+        expressions: vec![],
+        of_join: false,
         label: column.name.clone(),
         synthetic: false,
     }
@@ -141,6 +143,7 @@ fn relation(
         value_format: source.value_format.clone(),
         partitions: source.partitions,
         sources: vec![(alias.to_owned(), source)],
+        foreign_key: false,
         computed: vec![],
     }
 }

@@ -51,6 +51,8 @@ pub(super) fn group(
         physical: k.physical.clone(),
         ty: k.bound.ty.clone(),
         equivalents: vec![],
+        expressions: vec![],
+        of_join: false,
         label: k.ast.as_ref().map_or_else(String::new, sql_text),
         synthetic: false,
     });
