@@ -51,7 +51,7 @@ pub(super) struct RepartitionSink {
 
 impl RepartitionSink {
     /// The same, but rows go to the partition that a column of theirs names.
-    pub fn to_column(self, column: usize) -> Self {
+    pub fn by_column(self, column: usize) -> Self {
         Self { to_column: Some(column), ..self }
     }
 
