@@ -119,7 +119,7 @@ impl Graph {
                 OperatorSpec::Answer { topic, partition: column } => {
                     let dropping = Dropping { null_keys: false, absent: false };
                     let sink = RepartitionSink::new(&topology.internal_topics[*topic], dropping, partition)?;
-                    Kind::Repartition(Box::new(sink.to_column(*column)))
+                    Kind::Repartition(Box::new(sink.by_column(*column)))
                 }
                 OperatorSpec::Sink(sink) => {
                     Kind::Sink(Box::new(SinkNode::new(sink, partitions_of(&sink.topic)?, partition)?))
