@@ -46,13 +46,17 @@ pub(super) struct RepartitionSink {
     /// where rows without key go
     keyless_partition: i32,
     /// the column that names the partition of a row, in place of its key
-    to_column: Option<usize>,
+    by_column: Option<usize>,
 }
 
 impl RepartitionSink {
     /// The same, but rows go to the partition that a column of theirs names.
     pub fn by_column(self, column: usize) -> Self {
+<<<<<<< HEAD
         Self { to_column: Some(column), ..self }
+=======
+        Self { by_column: Some(column), ..self }
+>>>>>>> fk
     }
 
     /// The writing end for the task of `task_partition`.
@@ -68,7 +72,7 @@ impl RepartitionSink {
             key: format::encoder(&topic.key_format, Side::Key, &topic.schema[..topic.key_count])?,
             dropping,
             keyless_partition: task_partition % topic.partitions,
-            to_column: None,
+            by_column: None,
         })
     }
 
@@ -85,7 +89,7 @@ impl RepartitionSink {
     ) -> Result<(), TaskError> {
         let batch = self.split_moved(batch)?;
         let batch = self.drop_rows(batch, ctx)?;
-        let named = self.to_column.map(|column| batch.columns[column].as_primitive::<Int32Type>().clone());
+        let named = self.by_column.map(|column| batch.columns[column].as_primitive::<Int32Type>().clone());
         let Encoded { payloads: keys, failures } = if self.partitions == 1 || named.is_some() {
             Encoded { payloads: BinaryArray::new_null(batch.len()), failures: Vec::new() }
         } else {
