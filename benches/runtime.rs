@@ -2,6 +2,8 @@
 //!
 //! Runs on the in-memory log without threads. The subtle thing: the alternating join must reach half the rate of the sorted one.
 
+#![allow(clippy::unwrap_used, reason = "a bench may stop where it is not as it should be")]
+
 use std::sync::Arc;
 
 use arrow::array::BinaryArray;

@@ -1,9 +1,12 @@
 //! The integration tests, one binary: each test binary links DataFusion, so there is one.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop where it is not as it should be")]
+
 mod conformance;
 mod examples;
 mod grammar;
 mod http;
+mod limits;
 mod maintenance;
 mod shell;
 mod sql;

@@ -1,6 +1,6 @@
-//! Where a command works: an engine on a data directory in this process, or a server.
+//! Where a command works: an engine on a data directory or on Kafka in this process, or a server.
 //!
-//! The subtle thing: a folder that nobody named is printed, so that it is never a riddle where the data went; a temporary one is
+//! On Kafka the data directory holds this node's copy of state; only a server keeps it from one start to the next. The subtle thing: a folder that nobody named is printed, so that it is never a riddle where the data went; a temporary one is
 //! removed when its [`Opened`] goes.
 
 use std::collections::BTreeMap;
@@ -13,12 +13,18 @@ use crate::config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::engine::{Engine, EngineConfig};
 
-/// `--data-dir` and `--server`, which every command takes.
+/// `--data-dir`, `--bootstrap-servers` and `--server`, which every command takes.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Place {
     /// Keep topics and state in this folder, in this process
     #[arg(long, value_name = "DIR", global = true, conflicts_with = "server")]
     pub data_dir: Option<PathBuf>,
+    /// Keep topics in the Kafka cluster of these brokers
+    #[arg(long, value_name = "HOST:PORT,…", global = true, conflicts_with = "server")]
+    pub bootstrap_servers: Option<String>,
+    /// Read properties from this file, as ksqlDB's server does
+    #[arg(long, value_name = "FILE", global = true, conflicts_with = "server")]
+    pub config: Option<PathBuf>,
     /// Talk to the server at this URL
     #[arg(long, value_name = "URL", global = true)]
     pub server: Option<String>,
@@ -56,6 +62,19 @@ impl Opened {
 }
 
 impl Place {
+    /// The file's properties, `set` over them, and the brokers.
+    pub(super) fn properties(&self, set: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Diagnostic> {
+        let mut properties = match &self.config {
+            Some(path) => config::file::read(path)?,
+            None => BTreeMap::new(),
+        };
+        properties.extend(set.clone());
+        if let Some(brokers) = &self.bootstrap_servers {
+            properties.insert(config::BOOTSTRAP_SERVERS.to_owned(), brokers.clone());
+        }
+        Ok(properties)
+    }
+
     /// The data directory, and the temporary folder if it is one. One that nobody named is printed.
     pub(super) fn data_dir(&self, unnamed: Unnamed) -> Result<(PathBuf, Option<tempfile::TempDir>), Diagnostic> {
         if let Some(named) = &self.data_dir {
@@ -74,6 +93,10 @@ impl Place {
 
     /// Opens an engine on a data directory.
     pub(super) fn engine(data_dir: &Path, properties: BTreeMap<String, String>) -> Result<Engine, Diagnostic> {
+        Self::engine_with(data_dir, properties, false)
+    }
+
+    fn engine_with(data_dir: &Path, properties: BTreeMap<String, String>, manual: bool) -> Result<Engine, Diagnostic> {
         let values = config::Config::new(&properties)?;
         for name in values.without_effect() {
             tracing::warn!("property {name} has no effect here");
@@ -84,12 +107,27 @@ impl Place {
             data_dir: Some(data_dir.to_owned()),
             properties,
             workers,
+            manual,
             ..EngineConfig::default()
         })
     }
 
     /// The client of this place. `properties` are set: for an engine of our own as the server's, at a server as the session's.
     pub(super) fn open(&self, unnamed: Unnamed, properties: &BTreeMap<String, String>) -> Result<Opened, Diagnostic> {
+        self.open_with(unnamed, properties, false)
+    }
+
+    /// The client of this place for records alone: on Kafka the service's queries do not run in this process.
+    pub(super) fn open_for_records(&self) -> Result<Opened, Diagnostic> {
+        self.open_with(Unnamed::Own, &BTreeMap::new(), true)
+    }
+
+    fn open_with(
+        &self,
+        unnamed: Unnamed,
+        properties: &BTreeMap<String, String>,
+        records: bool,
+    ) -> Result<Opened, Diagnostic> {
         if let Some(url) = &self.server {
             let mut client = HttpClient::new(url)?;
             client.info()?;
@@ -98,10 +136,26 @@ impl Place {
             }
             return Ok(Opened { client: Box::new(client), temporary: None });
         }
+        let properties = self.properties(properties)?;
+        if let Some(brokers) = brokers(&properties).map(str::to_owned) {
+            let (dir, temporary) = self.data_dir(Unnamed::Temporary)?;
+            let engine = Self::engine_with(&dir, properties, records)?;
+            return Ok(Opened {
+                client: Box::new(EmbeddedClient::new(engine, format!("Kafka at {brokers}"))),
+                temporary,
+            });
+        }
         let (dir, temporary) = self.data_dir(unnamed)?;
-        let engine = Self::engine(&dir, properties.clone())?;
+        let engine = Self::engine(&dir, properties)?;
         Ok(Opened { client: Box::new(EmbeddedClient::new(engine, dir.display().to_string())), temporary })
     }
+}
+
+/// The brokers that properties name.
+pub(super) fn brokers(properties: &BTreeMap<String, String>) -> Option<&str> {
+    let named =
+        properties.iter().find(|(name, _)| config::canonical(name).is_ok_and(|n| n == config::BOOTSTRAP_SERVERS));
+    named.map(|(_, brokers)| brokers.as_str()).filter(|brokers| !brokers.is_empty())
 }
 
 /// `$RIVERRUN_DATA_DIR`, else the user's data folder.

@@ -3,7 +3,6 @@
 //! Knows no schema. The subtle thing: `produce` counts a record only when the log says it is durable, and `consume --until-end` means
 //! the end as it was when it began.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -11,18 +10,20 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::place::{Place, Unnamed};
+use super::place::Place;
 use crate::client::Client;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{RawRecord, ReadRecord, TopicDetail};
 use crate::shell::interrupt::Interrupt;
+use crate::shell::lines::{MAX_LINE_BYTES, read_line};
 use crate::wire::record::{self, PartFormat};
 
 const PRODUCE_EXAMPLES: &str = "\
 Examples:
   riverrun produce orders orders.json
   cat lines.txt | riverrun produce orders --key-separator ':'
-  riverrun consume orders --until-end --from-beginning | riverrun produce copy --format json";
+  S=http://localhost:8088   (two programs at once need a server: a data directory belongs to one)
+  riverrun consume orders --until-end --from-beginning --server $S | riverrun produce copy --format json --server $S";
 
 const CONSUME_EXAMPLES: &str = "\
 Examples:
@@ -97,7 +98,7 @@ pub(super) fn produce(place: &Place, arguments: &ProduceArgs) -> Result<(), Diag
         })?),
         None => Box::new(std::io::stdin()),
     };
-    let mut opened = place.open(Unnamed::Own, &BTreeMap::new())?;
+    let mut opened = place.open_for_records()?;
     let result = expect_topic(opened.client.as_mut(), &arguments.topic)
         .and_then(|_| append_all(opened.client.as_mut(), arguments, &mut BufReader::new(input)));
     let closed = opened.close();
@@ -122,21 +123,19 @@ fn append_all(client: &mut dyn Client, arguments: &ProduceArgs, input: &mut dyn 
         let mut records = Vec::new();
         let mut bytes = 0;
         while records.len() < RECORDS_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let mut line = Vec::new();
             number += 1;
-            let read = input
-                .read_until(b'\n', &mut line)
-                .map_err(|error| super::system_error(&format!("line {number} cannot be read"), &error))?;
-            at_end = read == 0;
+            let here = |error: Diagnostic| {
+                let message = format!("line {number}: {} ({count} records were appended before)", error.message);
+                Diagnostic { message, ..error }
+            };
+            let mut line = read_line(input, MAX_LINE_BYTES).map_err(here)?;
+            at_end = line.is_empty();
             if at_end {
                 break;
             }
-            bytes += read;
+            bytes += line.len();
             strip_newline(&mut line);
-            let record = parse_line(line, arguments).map_err(|error| {
-                let message = format!("line {number}: {} ({count} records were appended before)", error.message);
-                Diagnostic { message, ..error }
-            })?;
+            let record = parse_line(line, arguments).map_err(here)?;
             records.extend(record);
         }
         let expected = records.len();
@@ -186,7 +185,7 @@ pub(super) fn consume(place: &Place, arguments: &ConsumeArgs) -> Result<(), Diag
         key: format(&arguments.key_format)?,
         value: format(&arguments.value_format)?,
     };
-    let mut opened = place.open(Unnamed::Own, &BTreeMap::new())?;
+    let mut opened = place.open_for_records()?;
     let result = write_all(opened.client.as_mut(), arguments, &printer, &Interrupt::install());
     let closed = opened.close();
     result.and(closed)

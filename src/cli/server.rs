@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::place::{Place, Unnamed};
+use super::place::{Place, Unnamed, brokers};
 use super::shell::assignments;
 use crate::client::{Client, EmbeddedClient};
 use crate::config::{self, Config};
@@ -23,6 +23,7 @@ Examples:
   riverrun server
   riverrun server --data-dir /var/lib/riverrun --listen 0.0.0.0:8088
   riverrun server --config ksql-server.properties --queries-file queries.sql --define region=eu
+  riverrun server --bootstrap-servers kafka:9092 --service-id orders_ --data-dir /var/lib/riverrun
   riverrun server --set ksql.service.id=orders_ --set state.memory.bytes=1GiB";
 
 /// Arguments of `server`.
@@ -32,9 +33,9 @@ pub(super) struct ServerArgs {
     /// Where to listen; port 0 takes a free one and prints it [default: 127.0.0.1:8088, or the property listeners]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// Read properties from this file, as ksqlDB's server does
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    /// The service: nodes with the same id share its commands and its queries [default: default_]
+    #[arg(long, value_name = "ID")]
+    service_id: Option<String>,
     /// Execute the statements of this file before serving; may come several times
     #[arg(long, value_name = "FILE")]
     queries_file: Vec<PathBuf>,
@@ -52,11 +53,10 @@ pub(super) fn server(place: &Place, arguments: &ServerArgs) -> Result<(), Diagno
         return Err(Diagnostic::user("A server works on a data directory, not on another server")
             .help("leave --server away, or start a shell with it"));
     }
-    let mut properties = match &arguments.config {
-        Some(path) => config::file::read(path)?,
-        None => BTreeMap::new(),
-    };
-    properties.extend(assignments(&arguments.set)?);
+    let mut properties = place.properties(&assignments(&arguments.set)?)?;
+    if let Some(id) = &arguments.service_id {
+        properties.insert(config::SERVICE_ID.to_owned(), id.clone());
+    }
     let values = Config::new(&properties)?;
     let address = address(arguments.listen.as_deref(), &values)?;
     let defines = assignments(&arguments.define)?;
@@ -66,7 +66,10 @@ pub(super) fn server(place: &Place, arguments: &ServerArgs) -> Result<(), Diagno
         .map_err(|error| super::system_error("A runtime cannot be started", &error))?;
     // The port before the data: a port in use must not cost a recovery.
     let listener = runtime.block_on(listen(&address))?;
-    let (dir, _temporary) = place.data_dir(Unnamed::Own)?;
+    let (mut dir, _temporary) = place.data_dir(Unnamed::Own)?;
+    if place.data_dir.is_none() && brokers(&properties).is_some() {
+        dir.push("kafka");
+    }
     let engine = Place::engine(&dir, properties)?;
     let served = execute_files(&engine, &arguments.queries_file, &defines)
         .and_then(|()| runtime.block_on(serve_until_signal(engine.clone(), values, listener)));

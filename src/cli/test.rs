@@ -5,14 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::place::Place;
+use super::place::{Place, brokers};
 use crate::sqltest::{self, Batching, TestOptions};
 
 const EXAMPLES: &str = "\
 Examples:
   riverrun test tests/
   riverrun test orders.sql --filter 'late rows'
-  riverrun test tests/ --batching random --restart";
+  riverrun test tests/ --batching random --restart
+  riverrun test tests/ --bootstrap-servers localhost:9092";
 
 /// How the input of a test is cut into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,7 +50,15 @@ pub(super) fn test(place: &Place, arguments: &TestArgs) -> ExitCode {
         eprintln!("Tests run on an engine of their own, not on a server\nHelp: leave --server away");
         return ExitCode::FAILURE;
     }
+    let properties = match place.properties(&Default::default()) {
+        Ok(properties) => properties,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     sqltest::main(&TestOptions {
+        bootstrap_servers: brokers(&properties).map(str::to_owned),
         paths: arguments.paths.clone(),
         filter: arguments.filter.clone(),
         batching: match arguments.batching {

@@ -262,6 +262,17 @@ impl Config {
         self.int(name).and_then(|n| usize::try_from(n).ok())
     }
 
+    /// What was set of the families of Kafka's clients, without the prefixes that only say whose they are.
+    pub fn client_properties(&self) -> BTreeMap<String, String> {
+        let is_client = |name: &&String| {
+            !name.starts_with("ksql.")
+                && property(name).is_none()
+                && FAMILIES.iter().any(|family| name.starts_with(family))
+        };
+        let names = self.set.keys().filter(is_client);
+        names.filter_map(|name| Some((name.clone(), self.set.get(name)?.clone()))).collect()
+    }
+
     /// `riverrun.dialect`.
     pub fn dialect(&self) -> Dialect {
         match self.text(DIALECT) {

@@ -200,6 +200,10 @@ pub const FAMILIES: &[&str] = &[
     "request.timeout.",
     "queued.",
     "transaction.",
+    "queue.buffering.",
+    "message.",
+    "reconnect.",
+    "broker.",
 ];
 
 /// Names of ksqlDB's that are accepted and have no effect.

@@ -30,12 +30,14 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::{Catalog, Source};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
 use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
 use crate::sql;
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
+#[cfg(feature = "kafka")]
+use crate::topic::kafka::{KafkaLog, KafkaOptions};
 use crate::topic::memory::MemoryLog;
 use crate::topic::{Log, Owner, TopicSpec};
 use crate::types::{QueryId, TopicName};
@@ -61,6 +63,8 @@ pub struct EngineConfig {
     pub manual: bool,
     /// the clock; `None`: the system's
     pub clock: Option<Arc<dyn Clock>>,
+    /// put before all names in Kafka; for tests that share a cluster
+    pub namespace: String,
     /// how tests cut batches
     pub test: Option<TestMode>,
 }
@@ -277,6 +281,7 @@ impl Engine {
         if effect.warning.is_some() {
             return Ok(effect);
         }
+        self.check_query_limit(&catalog, &effect)?;
         for topic in &effect.creates {
             self.inner.log.create_topic(topic)?;
         }
@@ -302,6 +307,19 @@ impl Engine {
         *self.inner.catalog.write() = Arc::new(changed);
         self.carry_out(&effect)?;
         Ok(effect)
+    }
+
+    /// One more persistent query than the limit allows is refused before anything of it is there.
+    fn check_query_limit(&self, catalog: &Catalog, effect: &Effect) -> Result<(), Diagnostic> {
+        let Some(limit) = self.inner.config.limit(config::PERSISTENT_QUERY_LIMIT) else { return Ok(()) };
+        let starts = effect.start.as_ref().is_some_and(|start| !start.replaces);
+        let queries = catalog.queries().count();
+        if !starts || queries < limit {
+            return Ok(());
+        }
+        let name = config::PERSISTENT_QUERY_LIMIT;
+        let message = format!("{queries} persistent queries are active, and {name} = {limit} allows no more");
+        Err(Diagnostic::user(message).help("end one with TERMINATE, or raise the limit"))
     }
 
     fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
@@ -354,6 +372,9 @@ impl Engine {
 }
 
 fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    if let Some(brokers) = properties.text("bootstrap.servers").filter(|b| !b.is_empty()) {
+        return open_kafka(brokers, config, properties, clock);
+    }
     let Some(dir) = &config.data_dir else { return Ok(MemoryLog::new(clock.clone())) };
     let mut options = LogOptions::default();
     if let Some(interval) = properties.millis("storage.fsync.interval.ms") {
@@ -362,7 +383,44 @@ fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) 
     if let Some(bytes) = properties.bytes("storage.min.free.bytes") {
         options.storage.min_free_bytes = bytes;
     }
+    options.max_record_bytes = properties.size(config::RECORD_BYTES);
     Ok(EmbeddedLog::open(dir, options, clock.clone())?)
+}
+
+/// A log over Kafka; what is set of its clients' properties is handed on.
+#[cfg(feature = "kafka")]
+fn open_kafka(
+    brokers: &str,
+    config: &EngineConfig,
+    properties: &Config,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Log>, Diagnostic> {
+    let Some(state_dir) = config.data_dir.clone() else {
+        return Err(
+            Diagnostic::user("An engine on Kafka needs a folder for its copy of state").help("name a data directory")
+        );
+    };
+    let options = KafkaOptions {
+        bootstrap_servers: brokers.to_owned(),
+        service_id: properties.text("ksql.service.id").unwrap_or("default_").to_owned(),
+        state_dir,
+        client: properties.client_properties(),
+        internal_replicas: internal_replicas(properties),
+        exactly_once: properties.text("processing.guarantee").is_none_or(|g| g.starts_with("exactly_once")),
+        namespace: config.namespace.clone(),
+    };
+    Ok(KafkaLog::open(options, clock.clone())?)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn open_kafka(_: &str, _: &EngineConfig, _: &Config, _: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    Err(Diagnostic::user("This riverrun was built without Kafka").help("build it with the feature 'kafka'"))
+}
+
+/// Replicas of internal topics; i16::MAX stands for the brokers' own default.
+fn internal_replicas(properties: &Config) -> i16 {
+    let replicas = properties.int("ksql.internal.topic.replicas").unwrap_or(1);
+    i16::try_from(replicas).ok().filter(|n| *n > 0).unwrap_or(i16::MAX)
 }
 
 /// Name of the processing log topic, made if it is not there.
@@ -387,6 +445,7 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
         memory_bytes: state_bytes(bytes("state.memory.bytes", default.memory_bytes)),
         commit_max_bytes: bytes("commit.max.bytes", default.commit_max_bytes),
         changelog_max_bytes: bytes("state.changelog.max.bytes", default.changelog_max_bytes),
+        internal_replicas: internal_replicas(config),
         processing_log,
         ..default
     }

@@ -8,13 +8,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
+
 use crate::operator::LossKind;
 use crate::state::{Overlay, Store};
-use crate::topic::{Commit, Owner, Position, StoreId, TopicPartition};
+use crate::topic::{Commit, Owner, Position, Receipt, StoreId, TopicError, TopicPartition};
 
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv};
 use super::query::QueryShared;
+use super::task::Waker;
 
 /// Bytes of changelog read at a time during restore.
 const RESTORE_BYTES: usize = 4 << 20;
@@ -104,10 +108,34 @@ pub(super) struct InputMark {
     pub trim: bool,
 }
 
+/// What a session says of a commit; empty until it is decided.
+type Answer = Arc<Mutex<Option<Result<Receipt, TopicError>>>>;
+
+/// A commit that was handed over.
+struct OnItsWay {
+    answer: Answer,
+    /// stores of its blocks
+    places: Vec<usize>,
+    blocks: Vec<Bytes>,
+    positions: Vec<Position>,
+}
+
+/// What became of the commit before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Collected {
+    /// there was none
+    None,
+    /// it is not decided
+    Pending,
+    /// it is there
+    Committed,
+}
+
 /// The committed side of a task.
 pub(super) struct Checkpoint {
     inputs: Vec<InputMark>,
     stores: Vec<StoreMark>,
+    on_its_way: Option<OnItsWay>,
     share: Share,
     lost: BTreeMap<LossKind, u64>,
     last_commit_ms: i64,
@@ -147,6 +175,7 @@ impl Checkpoint {
             trimmed: inputs.iter().map(|i| i.committed.offset).collect(),
             inputs,
             stores,
+            on_its_way: None,
             share: Share { budgets: [shared.memory.clone(), shared.query_memory.clone()], bytes: 0 },
             lost: BTreeMap::new(),
             last_commit_ms: now_ms,
@@ -164,7 +193,23 @@ impl Checkpoint {
         self.last_commit_ms
     }
 
-    /// Commits what the task has done up to `positions`, one for each input.
+    /// Looks after the commit that is on its way.
+    ///
+    /// # Errors
+    /// It failed; the task must be restored.
+    pub fn collect(&mut self) -> Result<Collected, TaskError> {
+        let Some(on_its_way) = &self.on_its_way else { return Ok(Collected::None) };
+        let Some(answer) = on_its_way.answer.lock().take() else { return Ok(Collected::Pending) };
+        let receipt = answer?;
+        if let Some(OnItsWay { places, blocks, positions, .. }) = self.on_its_way.take() {
+            self.note_blocks(&places, &receipt, &blocks)?;
+            self.note_positions(&positions);
+        }
+        Ok(Collected::Committed)
+    }
+
+    /// Commits what the task has done up to `positions`, one for each input; false if that is decided later, which `waker` tells. None
+    /// may be on its way.
     ///
     /// # Errors
     /// Nothing was committed; the task must be restored.
@@ -175,7 +220,8 @@ impl Checkpoint {
         env: &mut StepEnv,
         positions: &[Position],
         now_ms: i64,
-    ) -> Result<(), TaskError> {
+        waker: Option<&Waker>,
+    ) -> Result<bool, TaskError> {
         // what was held back has no place in the step
         let arrivals = env.arrivals.take();
         graph.flush(env)?;
@@ -197,24 +243,54 @@ impl Checkpoint {
                 commit.positions.push((input.owner.clone(), input.at.clone(), position));
             }
         }
-        if !(commit.outputs.is_empty() && commit.blocks.is_empty() && commit.positions.is_empty()) {
-            self.hand_over(shared, commit, &places)?;
-        }
-        for (input, &position) in self.inputs.iter_mut().zip(positions) {
-            input.committed = position;
+        let empty = commit.outputs.is_empty() && commit.blocks.is_empty() && commit.positions.is_empty();
+        let at_once = empty || self.hand_over(shared, commit, places, positions, waker)?;
+        if at_once {
+            self.note_positions(positions);
         }
         if let Some(client) = &shared.spec.client {
             client.push(env.out.take_client());
         }
         shared.processing_log.count(&std::mem::take(&mut self.lost));
         self.last_commit_ms = now_ms;
-        Ok(())
+        Ok(at_once)
     }
 
-    fn hand_over(&mut self, shared: &QueryShared, commit: Commit, places: &[usize]) -> Result<(), TaskError> {
+    fn hand_over(
+        &mut self,
+        shared: &QueryShared,
+        commit: Commit,
+        places: Vec<usize>,
+        positions: &[Position],
+        waker: Option<&Waker>,
+    ) -> Result<bool, TaskError> {
         let blocks: Vec<_> = commit.blocks.iter().map(|(_, block)| block.clone()).collect();
-        let receipt = shared.log.commit(commit)?;
-        for ((&place, &number), block) in places.iter().zip(&receipt.block_numbers).zip(&blocks) {
+        let Some(session) = &shared.session else {
+            let receipt = shared.log.commit(commit)?;
+            self.note_blocks(&places, &receipt, &blocks)?;
+            return Ok(true);
+        };
+        let (answer, waker) = (Answer::default(), waker.cloned());
+        let told = answer.clone();
+        let done = move |result| {
+            *told.lock() = Some(result);
+            if let Some(wake) = waker {
+                wake();
+            }
+        };
+        self.on_its_way = Some(OnItsWay { answer, places, blocks, positions: positions.to_vec() });
+        session.commit(commit, Box::new(done));
+        Ok(false)
+    }
+
+    fn note_positions(&mut self, positions: &[Position]) {
+        for (input, &position) in self.inputs.iter_mut().zip(positions) {
+            input.committed = position;
+        }
+    }
+
+    fn note_blocks(&mut self, places: &[usize], receipt: &Receipt, blocks: &[Bytes]) -> Result<(), TaskError> {
+        for ((&place, &number), block) in places.iter().zip(&receipt.block_numbers).zip(blocks) {
             let mark = &mut self.stores[place];
             mark.next_block = number + 1;
             mark.block_bytes += block.len();

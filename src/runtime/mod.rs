@@ -39,8 +39,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::operator::LossKind;
-use crate::topic::{Cleanup, Commit, Log, Offset, Owner, Position, TopicError, TopicPartition, TopicSpec, WatchGuard};
-use crate::types::QueryId;
+use crate::topic::{
+    Cleanup, Commit, Log, Offset, Owner, Pace, Position, TopicError, TopicPartition, TopicSpec, WatchGuard,
+};
+use crate::types::{QueryId, TopicName};
 
 pub use client::{CLIENT_QUEUE_ROWS, ClientEnd, ClientNext, ClientQueue};
 pub use error::{RuntimeError, TaskError};
@@ -147,7 +149,7 @@ impl Runtime {
         let entry = self.entry(id)?;
         entry.query.shared.stopped.store(true, Ordering::SeqCst);
         entry.watches.lock().clear();
-        entry.query.cells.iter().for_each(|cell| cell.abort());
+        entry.query.end();
         if let Some(client) = &entry.query.shared.spec.client {
             client.end(ClientEnd::Stopped);
         }
@@ -164,7 +166,7 @@ impl Runtime {
         if !entry.query.shared.is_stopped() {
             entry.query.shared.stopped.store(true, Ordering::SeqCst);
             entry.watches.lock().clear();
-            entry.query.cells.iter().for_each(|cell| cell.abort());
+            entry.query.end();
         }
         let spec = &entry.query.shared.spec;
         for owner in owners(spec) {
@@ -389,6 +391,12 @@ impl Runtime {
             topology.materialization.is_some().then(|| Materialization::new(&topology, &spec.settings.limits));
         let places: Vec<(usize, i32)> =
             topology.subs.iter().enumerate().flat_map(|(s, spec)| (0..spec.partitions).map(move |p| (s, p))).collect();
+        // driven by hand, reads and commits may wait
+        let session = match &self.scheduler {
+            Some(_) => self.log.session(&spec.owner)?,
+            None => None,
+        };
+        let own_pace = Pace { interval_ms: self.config.commit_interval_ms, drained_ms: 0 };
         let shared = Arc::new(QueryShared {
             log: self.log.clone(),
             clock: self.clock.clone(),
@@ -399,6 +407,8 @@ impl Runtime {
             materialization: materialization.transpose()?,
             idle: self.idle.clone(),
             recovery: self.recovery.clone(),
+            pace: session.as_ref().map_or(own_pace, |session| session.pace()),
+            session,
             starts,
             paused: AtomicBool::new(spec.settings.paused),
             stopped: AtomicBool::new(false),
@@ -407,11 +417,32 @@ impl Runtime {
             spec,
         });
         // what cannot be made at all is told now, not by a task that fails for ever
-        for sub in 0..topology.subs.len() {
-            Graph::new(&topology, sub, 0, &shared.spec.settings.limits, &|topic| shared.partitions_of(topic))?;
+        for (sub, sub_spec) in topology.subs.iter().enumerate() {
+            let partitions_of = |topic: &TopicName| shared.partitions_of(topic);
+            let mut graph = Graph::new(&topology, sub, 0, &shared.spec.settings.limits, &partitions_of)?;
+            for (_, store) in graph.stores() {
+                self.log.prepare_store(&shared.spec.owner, store.name(), sub_spec.partitions)?;
+            }
         }
-        let cells = places.into_iter().map(|(sub, p)| TaskCell::new(shared.clone(), sub, p)).collect();
+        let cells: Vec<_> = places.into_iter().map(|(sub, p)| TaskCell::new(shared.clone(), sub, p)).collect();
+        self.give_wakers(&cells);
         Ok(RunningQuery { shared, cells })
+    }
+
+    /// Lets cells be woken by what they wait for.
+    fn give_wakers(&self, cells: &[Arc<TaskCell>]) {
+        let Some(scheduler) = &self.scheduler else { return };
+        for cell in cells {
+            let (weak, scheduler) = (Arc::downgrade(cell), scheduler.clone());
+            let wake = move || {
+                if let Some(cell) = weak.upgrade() {
+                    scheduler.wake(&cell);
+                }
+            };
+            let waker: task::Waker = Arc::new(wake);
+            // the cell is new, so this is its only one
+            let _ = cell.progress.waker.set(waker);
+        }
     }
 
     /// Wakes the tasks of one sub-topology whenever one of its inputs grows.

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::diagnostic::ErrorClass;
 use crate::operator::LossKind;
 use crate::plan::topology::InputSpec;
-use crate::topic::{Commit, Log, Offset, Owner, Position, TopicError, TopicPartition};
+use crate::topic::{Commit, Log, Offset, Owner, Pace, Position, Session, TopicError, TopicPartition};
 use crate::types::{QueryId, TopicName};
 
 use super::checkpoint::MemoryBudget;
@@ -144,6 +144,10 @@ pub(super) struct QueryShared {
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
     pub recovery: Arc<Recovery>,
+    /// the query's own way to the log, where the log has one
+    pub session: Option<Arc<dyn Session>>,
+    /// how often tasks commit
+    pub pace: Pace,
     /// push queries: where inputs start, since their positions are not committed
     pub starts: BTreeMap<(Owner, TopicPartition), Position>,
     pub paused: AtomicBool,
@@ -228,6 +232,9 @@ pub(super) fn first_position(log: &dyn Log, input: &InputSpec, at: &TopicPartiti
     };
     Ok(Position { offset: if from_start { bounds.start } else { bounds.end }, consumed: 0 })
 }
+
+/// Wait after a first commit that the log gave up, in ms.
+const ABORTED_MS: i64 = 50;
 
 struct Slot {
     task: Option<Box<Task>>,
@@ -334,7 +341,7 @@ impl TaskCell {
 
     fn settle(&self, slot: &mut Slot) {
         if slot.task.is_some()
-            && let Err(error) = self.guarded(slot, Task::commit)
+            && let Err(error) = self.guarded(slot, |task| task.commit().map(drop))
         {
             self.fail(slot, &error);
         }
@@ -391,7 +398,12 @@ impl TaskCell {
             }
             return Next::Finished;
         }
-        let wait = settings.backoff_initial_ms.saturating_mul(1 << slot.failures.min(32));
+        let first = match error {
+            // nothing is wrong with the query
+            TaskError::Topic(TopicError::Aborted(_)) => settings.backoff_initial_ms.min(ABORTED_MS),
+            _ => settings.backoff_initial_ms,
+        };
+        let wait = first.saturating_mul(1 << slot.failures.min(32));
         slot.failures += 1;
         slot.retry_at_ms = now_ms.saturating_add(wait.min(settings.backoff_max_ms));
         Next::Park(Some(slot.retry_at_ms))
@@ -411,6 +423,14 @@ pub(super) struct RunningQuery {
 }
 
 impl RunningQuery {
+    /// Throws the tasks away and lets go of the log; commits that are begun are made.
+    pub fn end(&self) {
+        self.cells.iter().for_each(|cell| cell.abort());
+        if let Some(session) = &self.shared.session {
+            session.close();
+        }
+    }
+
     /// What can be told about it now.
     pub fn status(&self) -> QueryStatus {
         let sum = |pick: fn(&TaskProgress) -> &AtomicU64| {
@@ -464,8 +484,8 @@ impl RunningQuery {
         self.cells.iter().filter(|c| c.progress.state() != TaskState::Finished).all(|cell| {
             !cell.progress.open.load(Ordering::SeqCst)
                 && cell.progress.inputs.iter().zip(&cell.progress.committed).all(|(at, committed)| {
-                    let Ok(bounds) = self.shared.log.bounds(at) else { return false };
-                    let end = stop_at.and_then(|s| s.get(at)).map_or(bounds.end, |&stop| stop.min(bounds.end));
+                    let Ok(end) = self.shared.log.undecided_end(at) else { return false };
+                    let end = stop_at.and_then(|s| s.get(at)).map_or(end, |&stop| stop.min(end));
                     committed.load(Ordering::SeqCst) >= end
                 })
         })

@@ -3,15 +3,15 @@
 //! Runs on one thread at a time and never waits: it says when it wants to be called again. The subtle thing: a task is a pure function of
 //! its committed state and its inputs, so that it can be thrown away at any moment and made again from the last commit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::operator::Progress;
 use crate::plan::topology::{InputSpec, Topology};
 use crate::topic::{Offset, Owner, Position, RawBatch, ReadLimit, TopicPartition};
 use crate::types::TopicName;
 
-use super::checkpoint::{Checkpoint, InputMark};
+use super::checkpoint::{Checkpoint, Collected, InputMark};
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv, input_topic};
 use super::partition_group::{InputRows, MergeOrder, PartitionGroup};
@@ -50,8 +50,10 @@ pub(super) enum Next {
     Finished,
 }
 
+/// Lets a task run again.
+pub(super) type Waker = Arc<dyn Fn() + Send + Sync>;
+
 /// What others may know of a task while it runs.
-#[derive(Debug)]
 pub(super) struct TaskProgress {
     /// which sub-topology
     pub sub: usize,
@@ -69,6 +71,8 @@ pub(super) struct TaskProgress {
     pub rows_out: AtomicU64,
     /// wall clock of the last step with rows, in ms; 0: none yet
     pub last_rows_ms: AtomicI64,
+    /// lets the task run again; unset where it is driven by hand
+    pub waker: OnceLock<Waker>,
 }
 
 /// Where a task is in its life.
@@ -100,6 +104,7 @@ impl TaskProgress {
             rows_in: AtomicU64::new(0),
             rows_out: AtomicU64::new(0),
             last_rows_ms: AtomicI64::new(0),
+            waker: OnceLock::new(),
         }
     }
 
@@ -125,6 +130,8 @@ enum Reader {
 
 struct Input {
     at: TopicPartition,
+    /// whose its position is
+    owner: Owner,
     reader: Reader,
     /// where a record is continued that was consumed in part
     resume: Position,
@@ -143,6 +150,8 @@ pub(super) struct Task {
     checkpoint: Checkpoint,
     /// rows were processed since the last commit
     stepped: bool,
+    /// pages were still to come at the last commit
+    open: bool,
     step_rows: usize,
     commits: u64,
     reads: usize,
@@ -176,7 +185,7 @@ impl Task {
                     (Reader::Repartition(Box::new(RepartitionReader::new(&topology.internal_topics[*topic]))), true)
                 }
             };
-            inputs.push(Input { at: at.clone(), reader, resume: position, at_end: false });
+            inputs.push(Input { at: at.clone(), owner: owner.clone(), reader, resume: position, at_end: false });
             marks.push(InputMark { owner, at, committed: position, trim });
         }
         let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
@@ -190,6 +199,7 @@ impl Task {
         env.ctx.limits = shared.spec.settings.limits.clone();
         env.ctx.page_rows = shared.spec.settings.page_rows;
         graph.reopen(&mut env)?;
+        let open = graph.is_open();
         let task = Self {
             shared: shared.clone(),
             progress: progress.clone(),
@@ -199,6 +209,7 @@ impl Task {
             env,
             checkpoint,
             stepped: false,
+            open,
             step_rows: STEP_ROWS_MAX,
             commits: 0,
             reads: 0,
@@ -221,15 +232,17 @@ impl Task {
         if self.graph.is_open() {
             return self.page(now_ms);
         }
+        let mut came = false;
         for input in 0..self.inputs.len() {
             if self.group.is_dry(input) {
-                self.fetch(input, limits)?;
+                came |= self.fetch(input, limits)?;
             }
         }
         self.note_group_losses();
         let dry = |i: &usize| self.group.is_dry(*i);
         if (0..self.inputs.len()).filter(dry).any(|i| !self.inputs[i].at_end) {
-            return Ok(Stepped::On);
+            // what is on its way wakes the task
+            return Ok(if came { Stepped::On } else { Stepped::Dry });
         }
         if self.group.is_empty() {
             return Ok(Stepped::Dry);
@@ -262,7 +275,7 @@ impl Task {
     /// The task must be restored.
     pub fn run_slice(&mut self, limits: Limits<'_>) -> Result<Next, TaskError> {
         let config = self.shared.config.clone();
-        let interval = self.shared.spec.settings.commit_interval_ms.unwrap_or(config.commit_interval_ms);
+        let interval = self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace.interval_ms);
         let start = self.shared.clock.now_ms();
         loop {
             let stepped = self.step(limits)?;
@@ -270,15 +283,21 @@ impl Task {
             match stepped {
                 Stepped::On => {
                     let late = now - self.checkpoint.last_commit_ms() >= interval;
-                    if late || self.wants_commit() {
-                        self.commit()?;
+                    if (late || self.wants_commit()) && !self.commit()? && self.wants_commit() {
+                        return Ok(Next::Park(None));
                     }
                     if now - start >= config.slice_ms {
                         return Ok(Next::Again);
                     }
                 }
                 Stepped::Dry => {
-                    self.commit()?;
+                    let due = self.checkpoint.last_commit_ms() + self.shared.pace.drained_ms;
+                    if now < due && self.has_work() && !self.wants_commit() {
+                        return Ok(Next::Park(Some(due)));
+                    }
+                    if !self.commit()? {
+                        return Ok(Next::Park(None));
+                    }
                     return Ok(if self.is_finished() { Next::Finished } else { Next::Park(self.write_due_ms()) });
                 }
                 Stepped::Wait(until) => {
@@ -293,24 +312,49 @@ impl Task {
         }
     }
 
-    /// Commits what was done since the last commit, if anything was; then writes behind where it is time to.
+    /// Commits what was done since the last commit, if anything was; then writes behind where it is time to. False while a commit is on
+    /// its way: the task is woken when it is decided, and may step until then.
     ///
     /// # Errors
     /// The task must be restored.
-    pub fn commit(&mut self) -> Result<(), TaskError> {
+    pub fn commit(&mut self) -> Result<bool, TaskError> {
         let now_ms = self.shared.clock.now_ms();
-        let positions: Vec<Position> = (0..self.inputs.len()).map(|i| self.group.position(i)).collect();
-        let moved = positions.iter().enumerate().any(|(i, p)| *p != self.checkpoint.committed(i));
-        if self.stepped || moved || !self.env.out.is_empty() {
-            self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms)?;
-            self.stepped = false;
-            self.commits += 1;
-            self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
-            self.shared.committed();
-            self.tell_progress();
-            self.shared.tell_waiters();
+        match self.checkpoint.collect()? {
+            Collected::None => {}
+            Collected::Pending => return Ok(false),
+            Collected::Committed => {
+                self.tell_commit();
+                self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)?;
+            }
         }
-        self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)
+        if self.has_work() {
+            let positions: Vec<Position> = (0..self.inputs.len()).map(|i| self.group.position(i)).collect();
+            let waker = self.progress.waker.get();
+            let at_once =
+                self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms, waker)?;
+            self.stepped = false;
+            self.open = self.graph.is_open();
+            self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
+            if !at_once {
+                return Ok(false);
+            }
+            self.tell_commit();
+        }
+        self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)?;
+        Ok(true)
+    }
+
+    /// True if there is something to commit.
+    fn has_work(&self) -> bool {
+        let moved = |i| self.group.position(i) != self.checkpoint.committed(i);
+        self.stepped || !self.env.out.is_empty() || (0..self.inputs.len()).any(moved)
+    }
+
+    fn tell_commit(&mut self) {
+        self.commits += 1;
+        self.shared.committed();
+        self.tell_progress();
+        self.shared.tell_waiters();
     }
 
     /// True if it has committed anything since it was made.
@@ -377,17 +421,20 @@ impl Task {
         self.inputs.iter().enumerate().all(|(n, input)| reached(input, self.group.position(n).offset))
     }
 
-    /// Reads a dry input once.
-    fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<(), TaskError> {
+    /// Reads a dry input once; false if nothing came though its end is not reached.
+    fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<bool, TaskError> {
         let limit = self.read_limit();
         let from = self.group.next_offset(input);
-        let Input { at, reader, resume, at_end } = &mut self.inputs[input];
+        let Input { at, owner, reader, resume, at_end } = &mut self.inputs[input];
         let stop = limits(at);
         if stop.is_some_and(|stop| from >= stop) {
             *at_end = true;
-            return Ok(());
+            return Ok(true);
         }
-        let fetched = self.shared.log.read(at, from, limit)?;
+        let fetched = match &self.shared.session {
+            None => self.shared.log.read(at, from, limit)?,
+            Some(session) => session.read(owner, at, from, limit)?,
+        };
         let mut raw = fetched.batch;
         let mut next = fetched.next.max(from);
         let end = stop.map_or(fetched.end, |stop| stop.min(fetched.end));
@@ -399,11 +446,12 @@ impl Task {
             next = next.min(stop.max(from));
         }
         *at_end = next >= end;
+        let came = *at_end || next > from;
         match read_rows(reader, &raw, *resume, next)? {
             Some(rows) => self.group.push(input, rows),
             None => self.group.skip_to(input, next),
         }
-        Ok(())
+        Ok(came)
     }
 
     fn read_limit(&mut self) -> ReadLimit {
@@ -426,7 +474,7 @@ impl Task {
 
     fn tell_progress(&self) {
         // first, lest someone sees the new offsets and believes that all is through
-        self.progress.open.store(self.graph.is_open(), Ordering::SeqCst);
+        self.progress.open.store(self.open, Ordering::SeqCst);
         for (input, told) in self.progress.committed.iter().enumerate() {
             let position = self.checkpoint.committed(input);
             told.store(position.offset, Ordering::SeqCst);

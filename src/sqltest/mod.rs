@@ -54,6 +54,8 @@ pub struct TestOptions {
     pub batching: Batching,
     /// throw the queries' state away after each step, and restore it from the last commit
     pub restart: bool,
+    /// brokers of the Kafka cluster to run on; `None`: a log in memory
+    pub bootstrap_servers: Option<String>,
 }
 
 /// Which tests run, and how.
@@ -71,6 +73,8 @@ pub struct Options {
     pub seed: u64,
     /// threads; 0: one a core
     pub threads: usize,
+    /// brokers of the Kafka cluster to run on; `None`: a log in memory
+    pub bootstrap_servers: Option<String>,
 }
 
 /// How a test went.
@@ -135,9 +139,10 @@ pub fn run(paths: &[PathBuf], options: &Options) -> Result<Report, Diagnostic> {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         n => n,
     };
-    let mode = Mode { batching: options.batching, restart: options.restart };
+    let brokers = options.bootstrap_servers.as_deref().map(Arc::from);
+    let mode = Mode { batching: options.batching, restart: options.restart, brokers };
     let seed = options.seed;
-    let jobs = tests.iter().cloned().map(|test| Job { test, mode, seed }).collect();
+    let jobs = tests.iter().cloned().map(|test| Job { test, mode: mode.clone(), seed }).collect();
     let results = pool::run(jobs, threads, TIME_LIMIT, |job: &Job| job.test.run(&job.mode, job.seed));
     let case = |(test, result): (Test, Result<(), Failure>)| CaseResult {
         name: test.name,
@@ -185,9 +190,15 @@ pub fn main(options: &TestOptions) -> ExitCode {
 /// # Errors
 /// As [`run`]; output that cannot be written.
 pub fn command(options: &TestOptions, out: &mut dyn Write) -> Result<bool, Diagnostic> {
-    let TestOptions { paths, filter, batching, restart } = options;
-    let options =
-        Options { filter: filter.clone(), batching: *batching, restart: *restart, seed: SEED, ..Options::default() };
+    let TestOptions { paths, filter, batching, restart, bootstrap_servers } = options;
+    let options = Options {
+        filter: filter.clone(),
+        batching: *batching,
+        restart: *restart,
+        seed: SEED,
+        bootstrap_servers: bootstrap_servers.clone(),
+        ..Options::default()
+    };
     let report = run(paths, &options)?;
     match report::print(&report, out) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

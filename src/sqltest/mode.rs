@@ -28,17 +28,19 @@ pub enum Batching {
 }
 
 /// How cases are run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Mode {
     /// how inputs are cut
     pub batching: Batching,
     /// throw the query's state away after each page and restore it from the last commit
     pub restart: bool,
+    /// the Kafka cluster they run on; `None`: a log in memory
+    pub brokers: Option<Arc<str>>,
 }
 
 impl Mode {
     /// Rows of a page: few where the query is restarted between pages, so that there are some; `None`: the product's.
-    pub(super) fn page_rows(self, seed: u64) -> Option<usize> {
+    pub(super) fn page_rows(&self, seed: u64) -> Option<usize> {
         self.restart.then_some((seed % LARGEST_PAGE) as usize + 1)
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn run(test: &ScriptTest, mode: &Mode, seed: u64) -> Result<(), Failu
     let world = World::open(mode, seed_of(&test.name, seed), &base);
     let mut world = world.map_err(|e| Failure::of("the engine does not open", &e))?;
     world.set("auto.offset.reset", "latest");
-    let mut running = Running { world, cursors: Cursors::default(), mode: *mode, pending: false };
+    let mut running = Running { world, cursors: Cursors::default(), mode: mode.clone(), pending: false };
     let mut expectation = Expectation::default();
     for item in &test.items {
         let statement = match item {

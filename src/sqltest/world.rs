@@ -48,6 +48,8 @@ pub(super) struct World {
     engine: Engine,
     session: Session,
     restart: bool,
+    /// on Kafka, this node's copy of state
+    folder: Option<tempfile::TempDir>,
     /// the newest source over each topic, dropped ones too
     sources: BTreeMap<TopicName, Arc<Source>>,
     /// persistent queries in order of creation
@@ -64,9 +66,17 @@ impl World {
     /// If the engine does not open.
     pub fn open(mode: &Mode, seed: u64, properties: &[(&str, &str)]) -> Result<Self, Diagnostic> {
         let all = BASE.iter().chain(properties).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let (mut folder, mut namespace) = (None, String::new());
+        let mut properties: BTreeMap<String, String> = all.collect();
+        if let Some(brokers) = &mode.brokers {
+            properties.insert("bootstrap.servers".to_owned(), brokers.to_string());
+            namespace = format!("riverrun-test-{:016x}-", rand::random::<u64>());
+            folder = Some(tempfile::tempdir().map_err(|e| Diagnostic::user(format!("no folder for state: {e}")))?);
+        }
         let engine = Engine::open(EngineConfig {
-            data_dir: None,
-            properties: all.collect(),
+            data_dir: folder.as_ref().map(|f| f.path().to_owned()),
+            properties,
+            namespace,
             manual: true,
             clock: Some(Arc::new(ManualClock::new(0))),
             test: Some(TestMode {
@@ -78,7 +88,7 @@ impl World {
             ..EngineConfig::default()
         })?;
         let session = engine.session();
-        Ok(Self { engine, session, restart: mode.restart, sources: BTreeMap::new(), queries: Vec::new() })
+        Ok(Self { engine, session, restart: mode.restart, folder, sources: BTreeMap::new(), queries: Vec::new() })
     }
 
     /// The engine itself.
@@ -280,5 +290,22 @@ impl World {
             }
         }
         Ok(sum)
+    }
+}
+
+impl Drop for World {
+    /// Leaves a cluster as it was.
+    fn drop(&mut self) {
+        if self.folder.is_none() {
+            return;
+        }
+        let log = self.log();
+        let owners = log.owners().unwrap_or_default();
+        let forgotten = owners.iter().try_for_each(|owner| log.forget(owner));
+        let topics = log.topics().unwrap_or_default();
+        let deleted = topics.iter().try_for_each(|topic| log.delete_topic(&topic.name));
+        if let Err(error) = forgotten.and(deleted) {
+            tracing::warn!("a test left topics behind: {error}");
+        }
     }
 }

@@ -6,7 +6,7 @@
 //! encodings of [`encoding`]; what it looks like in memory is its own business, and clean entries may leave memory at any time.
 
 mod arena;
-pub mod block;
+pub use crate::topic::changelog_block as block;
 pub mod encoding;
 pub mod keyed;
 pub mod overlay;

@@ -5,11 +5,14 @@
 //! atomic [`Commit`]. The subtle thing: readers see committed records only, and a [`Position`] may point inside a batch.
 
 mod batch;
+pub mod changelog_block;
 mod check;
 mod compaction;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 pub mod partitioner;
 mod watch;
@@ -263,6 +266,38 @@ pub trait KeyedSnapshot: Send + Sync {
     ) -> Result<(), TopicError>;
 }
 
+/// Hears once what became of a commit, in any thread.
+pub type CommitDone = Box<dyn FnOnce(Result<Receipt, TopicError>) + Send>;
+
+/// How often tasks of a session should commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// time between commits under load, in ms
+    pub interval_ms: i64,
+    /// time between commits while inputs are drained, in ms
+    pub drained_ms: i64,
+}
+
+/// A query's own way to the log on this node, for logs where reads and commits take their time: reads do not wait, and commits of several
+/// tasks are made together while the tasks go on.
+pub trait Session: Send + Sync {
+    /// As [`Log::read`] for an input whose position is `owner`'s, but does not wait: no records and an `end` beyond `next` say that more may
+    /// come; watchers of the topic are woken then.
+    ///
+    /// # Errors
+    /// As [`Log::read`].
+    fn read(&self, owner: &Owner, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError>;
+
+    /// Begins a commit, atomic as [`Log::commit`]'s; commits of one task are made in their order.
+    fn commit(&self, commit: Commit, done: CommitDone);
+
+    /// How often to commit.
+    fn pace(&self) -> Pace;
+
+    /// Ends what is begun and lets go of the log. Commits fail afterwards.
+    fn close(&self);
+}
+
 /// Topics, positions, changelogs and keyed stores of one service. All methods are safe to call from any thread.
 ///
 /// *Order*: records of a partition keep the order of the commits, and within a commit that of its outputs.
@@ -311,6 +346,24 @@ pub trait Log: Send + Sync + 'static {
     /// Nothing was applied; [`TopicError::class`] says whether it may work later.
     fn commit(&self, commit: Commit) -> Result<Receipt, TopicError>;
 
+    /// The way of the query with this group to the log, if the log wants reads and commits to go another way than [`Self::read`] and
+    /// [`Self::commit`].
+    ///
+    /// # Errors
+    /// If the log cannot be reached.
+    fn session(&self, owner: &Owner) -> Result<Option<Arc<dyn Session>>, TopicError> {
+        let _ = owner;
+        Ok(None)
+    }
+
+    /// The end of a partition with what may still become visible; [`Self::bounds`]' end where commits are seen at once.
+    ///
+    /// # Errors
+    /// As [`Self::bounds`].
+    fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
+        Ok(self.bounds(at)?.end)
+    }
+
     /// Committed positions of `owner`.
     ///
     /// # Errors
@@ -328,6 +381,15 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// If the log cannot be written.
     fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
+
+    /// Makes ready for the changelog of a store of so many partitions. A log that makes changelogs as they come needs no call.
+    ///
+    /// # Errors
+    /// If the log cannot be written.
+    fn prepare_store(&self, owner: &Owner, store: &str, partitions: i32) -> Result<(), TopicError> {
+        let _ = (owner, store, partitions);
+        Ok(())
+    }
 
     /// Changelog blocks of a store from number `from` on, in order, at most about `max_bytes` of them (at least one if there is one).
     ///
@@ -494,6 +556,9 @@ pub enum TopicError {
     /// a write failed; nothing more is written until the storage is reopened
     #[error("the storage stopped after a failed write: {0}")]
     Poisoned(String),
+    /// a commit failed and nothing of it is there; the next one may go well
+    #[error("the commit was given up: {0}")]
+    Aborted(String),
     /// too little space
     #[error("{free} bytes are free in {dir}, less than storage.min.free.bytes = {limit}; free some space")]
     DiskFull {
@@ -524,7 +589,7 @@ impl TopicError {
             Self::TooLarge { .. } => ErrorClass::Record,
             Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
             Self::Corrupt(_) => ErrorClass::Query,
-            Self::Poisoned(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
+            Self::Poisoned(_) | Self::Aborted(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
         }
     }
 }

@@ -51,8 +51,7 @@ use crate::topic::TopicError;
 pub use key::{KeyCodec, push_window, split_window};
 pub use row::{DecodedRows, RowCodec, RowDecoder};
 
-/// Version of the key encoding.
-pub const KEY_VERSION: u8 = 1;
+pub use crate::topic::changelog_block::KEY_VERSION;
 
 /// Version of the row encoding, the first byte of each row.
 pub const ROW_VERSION: u8 = 1;

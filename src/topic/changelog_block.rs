@@ -8,7 +8,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | block version |
-//! | 1 | version of the key encoding ([`super::encoding::KEY_VERSION`]) |
+//! | 1 | version of the key encoding ([`KEY_VERSION`]) |
 //! | 2 | zero |
 //! | 4 | number of entries, n |
 //! | 8 | XXH3-64 of all bytes after this field |
@@ -21,9 +21,10 @@
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::topic::TopicError;
+use super::TopicError;
 
-use super::encoding::KEY_VERSION;
+/// Version of the encoding of keys ([`crate::state::encoding`] says how).
+pub const KEY_VERSION: u8 = 1;
 
 /// Version of the block format.
 pub const BLOCK_VERSION: u8 = 1;

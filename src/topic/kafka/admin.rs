@@ -1,0 +1,338 @@
+//! Topics and groups of a cluster: asked, made, deleted.
+//!
+//! Reads and writes no records. The subtle thing: a change is answered by one broker before all know it, so making and deleting wait until
+//! the cluster's description shows it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use futures::executor::block_on;
+use parking_lot::Mutex;
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::client::Client;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::failure::Failure;
+use super::native;
+use super::{KafkaOptions, Logged};
+use crate::topic::{Bounds, Cleanup, Offset, Owner, Position, TopicError, TopicPartition, TopicSpec, check_spec};
+use crate::types::TopicName;
+
+/// How long a question may take.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
+/// How long a change may take to be known.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Marks the part of a batch that is consumed, in an offset's metadata.
+const CONSUMED: &str = "riverrun:1:";
+
+/// A cluster's administration, in one namespace.
+pub(super) struct Admin {
+    client: AdminClient<Logged>,
+    /// read_committed, so that ends are those of committed records
+    reader: Client<Logged>,
+    namespace: String,
+    /// partitions of topics that were asked for before
+    known: Mutex<HashMap<TopicName, i32>>,
+}
+
+impl Admin {
+    pub fn open(options: &KafkaOptions) -> Result<Self, TopicError> {
+        let cannot = |e: rdkafka::error::KafkaError| Failure::from(e).of("reach Kafka");
+        let mut config = options.admin();
+        config.set("isolation.level", "read_uncommitted");
+        let client: AdminClient<Logged> = config.create_with_context(Logged).map_err(cannot)?;
+        config.set("isolation.level", "read_committed");
+        let native = config.create_native_config().map_err(cannot)?;
+        let kind = rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER;
+        let reader = Client::new(&config, native, kind, Logged).map_err(cannot)?;
+        let admin = Self { client, reader, namespace: options.namespace.clone(), known: Mutex::default() };
+        admin
+            .reader
+            .fetch_metadata(None, ANSWER)
+            .map_err(|e| Failure::from(e).of(&format!("Kafka at {} cannot be reached", options.bootstrap_servers)))?;
+        Ok(admin)
+    }
+
+    /// The name that Kafka has for a topic or group of ours.
+    pub fn outer(&self, name: &str) -> String {
+        format!("{}{name}", self.namespace)
+    }
+
+    /// Our name of a topic or group of this namespace.
+    pub fn inner<'a>(&self, name: &'a str) -> Option<&'a str> {
+        name.strip_prefix(self.namespace.as_str())
+    }
+
+    /// Partitions of all topics.
+    fn partitions_of_all(&self) -> Result<BTreeMap<TopicName, (i32, i16)>, TopicError> {
+        // All of them: asking for one that is not there may make it.
+        let metadata =
+            self.reader.fetch_metadata(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for topics"))?;
+        let topics = metadata.topics().iter().filter(|t| t.error().is_none()).filter_map(|topic| {
+            let name = TopicName::new(self.inner(topic.name())?);
+            let ready = topic.partitions().iter().all(|p| p.leader() >= 0);
+            let replicas = topic.partitions().first().map_or(1, |p| p.replicas().len() as i16);
+            (ready && !topic.partitions().is_empty()).then(|| (name, (topic.partitions().len() as i32, replicas)))
+        });
+        Ok(topics.collect())
+    }
+
+    /// Number of partitions; remembered, since a topic is asked for with each commit.
+    pub fn partitions(&self, topic: &TopicName) -> Result<i32, TopicError> {
+        if let Some(known) = self.known.lock().get(topic) {
+            return Ok(*known);
+        }
+        let all = self.partitions_of_all()?;
+        let mut known = self.known.lock();
+        *known = all.iter().map(|(name, (partitions, _))| (name.clone(), *partitions)).collect();
+        known.get(topic).copied().ok_or_else(|| TopicError::UnknownTopic(topic.clone()))
+    }
+
+    /// Checks that a partition is there.
+    pub fn check(&self, at: &TopicPartition) -> Result<(), TopicError> {
+        let partitions = self.partitions(&at.topic)?;
+        if (0..partitions).contains(&at.partition) {
+            return Ok(());
+        }
+        Err(TopicError::UnknownPartition { topic: at.topic.clone(), partition: at.partition })
+    }
+
+    /// Forgets what is remembered of topics.
+    pub fn forget_known(&self) {
+        self.known.lock().clear();
+    }
+
+    /// See [`crate::topic::Log::create_topic`].
+    pub fn create(&self, spec: &TopicSpec, more: &[(&str, &str)]) -> Result<(), TopicError> {
+        check_spec(spec)?;
+        let name = self.outer(spec.name.as_str());
+        let retention = |limit: Option<i64>| limit.unwrap_or(-1).to_string();
+        let (ms, bytes) = (retention(spec.cleanup.retention_ms), retention(spec.cleanup.retention_bytes));
+        let limited = spec.cleanup.retention_ms.is_some() || spec.cleanup.retention_bytes.is_some();
+        let policy = match (spec.cleanup.compact, limited) {
+            (true, true) => "compact,delete",
+            (true, false) => "compact",
+            (false, _) => "delete",
+        };
+        let replicas = match spec.replicas {
+            i16::MAX => -1,
+            n => i32::from(n),
+        };
+        let mut topic = NewTopic::new(&name, spec.partitions, TopicReplication::Fixed(replicas))
+            .set("cleanup.policy", policy)
+            .set("retention.ms", &ms)
+            .set("retention.bytes", &bytes);
+        for (name, value) in more {
+            topic = topic.set(name, value);
+        }
+        let answer = block_on(self.client.create_topics([&topic], &admin_options()));
+        let failed = |f: Failure| f.of_topic("create topic", &spec.name);
+        for result in answer.map_err(|e| failed(e.into()))? {
+            result.map_err(|(_, code)| failed(code.into()))?;
+        }
+        self.settle(|| Ok(self.partitions_of_all()?.contains_key(&spec.name)), &spec.name)
+    }
+
+    /// See [`crate::topic::Log::delete_topic`].
+    pub fn delete(&self, topic: &TopicName) -> Result<(), TopicError> {
+        let name = self.outer(topic.as_str());
+        let answer = block_on(self.client.delete_topics(&[&name], &admin_options()));
+        let failed = |f: Failure| f.of_topic("delete topic", topic);
+        for result in answer.map_err(|e| failed(e.into()))? {
+            result.map_err(|(_, code)| failed(code.into()))?;
+        }
+        self.settle(|| Ok(!self.partitions_of_all()?.contains_key(topic)), topic)
+    }
+
+    fn settle(&self, done: impl Fn() -> Result<bool, TopicError>, topic: &TopicName) -> Result<(), TopicError> {
+        let deadline = Instant::now() + SETTLE;
+        while !done()? {
+            if Instant::now() > deadline {
+                let what = format!("change topic '{topic}'");
+                return Err(TopicError::Io { what, reason: "the cluster does not show it yet".to_owned() });
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        self.forget_known();
+        Ok(())
+    }
+
+    /// Topics with what is configured of them.
+    pub fn topics(&self, wanted: Option<&TopicName>) -> Result<Vec<TopicSpec>, TopicError> {
+        let mut found = self.partitions_of_all()?;
+        if let Some(wanted) = wanted {
+            found.retain(|name, _| name == wanted);
+        }
+        let outer: Vec<String> = found.keys().map(|name| self.outer(name.as_str())).collect();
+        if outer.is_empty() {
+            return Ok(Vec::new());
+        }
+        let resources: Vec<_> = outer.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let answer = block_on(self.client.describe_configs(&resources, &admin_options()));
+        let answer = answer.map_err(|e| Failure::from(e).of("ask Kafka for its topics' settings"))?;
+        // One that cannot be described is being deleted, or not for our eyes.
+        let configs: HashMap<String, Cleanup> =
+            answer.into_iter().flatten().filter_map(|c| named_cleanup(&c)).collect();
+        let specs = found.into_iter().map(|(name, (partitions, replicas))| {
+            let cleanup = configs.get(&self.outer(name.as_str())).copied().unwrap_or_default();
+            TopicSpec { name, partitions, replicas, cleanup }
+        });
+        Ok(specs.collect())
+    }
+
+    /// Start and committed end of a partition.
+    pub fn bounds(&self, at: &TopicPartition) -> Result<Bounds, TopicError> {
+        self.check(at)?;
+        let name = self.outer(at.topic.as_str());
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            match self.reader.fetch_watermarks(&name, at.partition, ANSWER).map_err(Failure::from) {
+                Ok((start, end)) => return Ok(Bounds { start, end }),
+                // A broker that just learns to lead a new topic says so.
+                Err(failure) if is_passing(&failure) && Instant::now() < deadline => {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                Err(failure) => {
+                    self.forget_known();
+                    return Err(failure.of_topic("ask for the end of", &at.topic));
+                }
+            }
+        }
+    }
+
+    /// The end of a partition with all that is not decided yet.
+    pub fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
+        let watermarks = self.client.inner().fetch_watermarks(&self.outer(at.topic.as_str()), at.partition, ANSWER);
+        Ok(watermarks.map_err(|e| Failure::from(e).of_topic("ask for the end of", &at.topic))?.1)
+    }
+
+    /// Names of all topics.
+    pub fn names(&self) -> Result<Vec<TopicName>, TopicError> {
+        Ok(self.partitions_of_all()?.into_keys().collect())
+    }
+
+    /// See [`crate::topic::Log::positions`].
+    pub fn positions(&self, owner: &Owner) -> Result<BTreeMap<TopicPartition, Position>, TopicError> {
+        if owner.0.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let group = self.outer(&owner.0);
+        let deadline = Instant::now() + ANSWER;
+        let offsets = loop {
+            match native::group_offsets(self.client.inner().native_ptr(), &group, ANSWER) {
+                Ok(offsets) => break offsets,
+                Err(failure) if failure.is(RDKafkaErrorCode::GroupIdNotFound) => return Ok(BTreeMap::new()),
+                Err(failure) if is_passing(&failure) && Instant::now() < deadline => {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                Err(failure) => return Err(failure.of(&format!("ask for the positions of '{owner}'", owner = owner.0))),
+            }
+        };
+        let positions = offsets.into_iter().filter(|o| o.2 >= 0).filter_map(|(topic, partition, offset, metadata)| {
+            let consumed = metadata.strip_prefix(CONSUMED).and_then(|n| n.parse().ok()).unwrap_or(0);
+            Some((TopicPartition::new(self.inner(&topic)?, partition), Position { offset, consumed }))
+        });
+        Ok(positions.collect())
+    }
+
+    /// Positions as Kafka takes them.
+    pub fn offsets(&self, positions: &[(TopicPartition, Position)]) -> Result<TopicPartitionList, TopicError> {
+        let mut list = TopicPartitionList::with_capacity(positions.len());
+        for (at, position) in positions {
+            let mut element = list.add_partition(&self.outer(at.topic.as_str()), at.partition);
+            element
+                .set_offset(KafkaOffset::Offset(position.offset))
+                .map_err(|e| Failure::from(e).of("note an offset"))?;
+            if position.consumed > 0 {
+                element.set_metadata(format!("{CONSUMED}{}", position.consumed));
+            }
+        }
+        Ok(list)
+    }
+
+    /// Groups of this namespace.
+    pub fn groups(&self) -> Result<Vec<String>, TopicError> {
+        let list =
+            self.reader.fetch_group_list(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for groups"))?;
+        Ok(list.groups().iter().filter_map(|g| self.inner(g.name())).map(str::to_owned).collect())
+    }
+
+    /// Deletes a group, if it is there; one with members is waited for.
+    pub fn delete_group(&self, owner: &Owner) -> Result<(), TopicError> {
+        let group = self.outer(&owner.0);
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let answer = block_on(self.client.delete_groups(&[&group], &admin_options())).map_err(Failure::from);
+            let code = match answer {
+                Ok(results) => results.into_iter().find_map(|r| r.err().map(|(_, code)| Failure::from(code))),
+                Err(failure) => Some(failure),
+            };
+            match code {
+                None => return Ok(()),
+                Some(f) if f.is(RDKafkaErrorCode::GroupIdNotFound) => return Ok(()),
+                Some(f) if (f.is(RDKafkaErrorCode::NonEmptyGroup) || is_passing(&f)) && Instant::now() < deadline => {
+                    std::thread::park_timeout(Duration::from_millis(50));
+                }
+                Some(f) => return Err(f.of(&format!("delete group '{group}'"))),
+            }
+        }
+    }
+
+    /// Deletes the records before an offset.
+    pub fn delete_records(&self, at: &TopicPartition, before: Offset) -> Result<(), TopicError> {
+        self.check(at)?;
+        let end = self.bounds(at)?.end;
+        let position = Position { offset: before.min(end), consumed: 0 };
+        let list = self.offsets(&[(at.clone(), position)])?;
+        let answer = block_on(self.client.delete_records(&list, &admin_options()));
+        let answer = answer.map_err(|e| Failure::from(e).of_topic("delete records of", &at.topic))?;
+        for element in answer.elements() {
+            element.error().map_err(|e| Failure::from(e).of_topic("delete records of", &at.topic))?;
+        }
+        Ok(())
+    }
+}
+
+/// True for what a moment later may be over.
+pub(super) fn is_passing(failure: &Failure) -> bool {
+    matches!(
+        failure.code,
+        Some(
+            RDKafkaErrorCode::NotLeaderForPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::UnstableOffsetCommit
+                | RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+        )
+    )
+}
+
+fn admin_options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER))
+}
+
+fn named_cleanup(config: &ConfigResource) -> Option<(String, Cleanup)> {
+    match &config.specifier {
+        OwnedResourceSpecifier::Topic(name) => Some((name.clone(), cleanup_of(config))),
+        _ => None,
+    }
+}
+
+fn cleanup_of(config: &ConfigResource) -> Cleanup {
+    let text = |name: &str| config.get(name).and_then(|entry| entry.value.as_deref());
+    let policy = text("cleanup.policy").unwrap_or("delete");
+    let limit =
+        |name: &str| text(name).and_then(|v| v.parse().ok()).filter(|n: &i64| *n >= 0 && policy.contains("delete"));
+    Cleanup {
+        compact: policy.contains("compact"),
+        retention_ms: limit("retention.ms"),
+        retention_bytes: limit("retention.bytes"),
+    }
+}

@@ -1,0 +1,271 @@
+//! How queries read: one consumer, filled by one thread, into a bounded queue for each partition; a read never waits.
+//!
+//! Knows places, no tasks. A reader that asks for another place than the next one (after a restart) makes the thread assign anew; what was on
+//! its way for that partition is dropped. The subtle thing: an input is at its end only when Kafka says so after the last record given out,
+//! so "nothing there yet" and "nothing more" are told apart.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
+
+use super::Shared;
+use super::columns::Columns;
+use super::failure::Failure;
+use super::native::{Consumer, Event, GroupMetadata};
+use super::scan::without_empty_headers;
+use crate::topic::{Fetched, Offset, Owner, RawBatch, ReadLimit, TopicError, TopicPartition};
+use crate::types::TopicName;
+
+/// How long the thread waits for records before it looks for new places.
+const WAIT: Duration = Duration::from_millis(50);
+/// Bytes that all partitions of a consumer hold; beyond it nothing more is taken while nobody starves.
+const ALL_BYTES: usize = 16 << 20;
+/// Bytes of a partition from which its fetching stops while others starve.
+const PAUSE_BYTES: usize = 8 << 20;
+/// Bytes of a partition below which its fetching goes on.
+const RESUME_BYTES: usize = 1 << 20;
+
+#[derive(Default)]
+struct Feed {
+    chunks: VecDeque<RawBatch>,
+    bytes: usize,
+    /// what the reader will ask for
+    next: Offset,
+    /// what comes after the last chunk
+    fetched: Offset,
+    /// the end, reported after the last chunk
+    end: Option<Offset>,
+    /// the reader went elsewhere; what comes before the new assignment is stale
+    moved: bool,
+    paused: bool,
+    failed: Option<TopicError>,
+}
+
+#[derive(Default)]
+struct Feeds {
+    feeds: HashMap<TopicPartition, Feed>,
+    assign: bool,
+    closed: bool,
+}
+
+impl Feeds {
+    /// True if the thread should rest until somebody reads.
+    fn is_full(&self) -> bool {
+        let bytes: usize = self.feeds.values().map(|f| f.bytes).sum();
+        let starving = self.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
+        self.feeds.is_empty() || (bytes >= ALL_BYTES && !starving)
+    }
+}
+
+/// The consumer of one group on this node.
+pub(super) struct Feeder {
+    shared: Arc<Shared>,
+    consumer: Box<Consumer>,
+    feeds: Mutex<Feeds>,
+    changed: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What one call of the consumer gave for a partition.
+struct Taken {
+    at: TopicPartition,
+    columns: Columns,
+    end: Option<Offset>,
+    failed: Option<Failure>,
+}
+
+impl Feeder {
+    /// A consumer of `owner`'s group, with its thread.
+    pub fn start(shared: &Arc<Shared>, owner: &Owner) -> Result<Arc<Self>, TopicError> {
+        let config = shared.options.consumer(&shared.admin.outer(&owner.0));
+        let consumer = Consumer::new(&config, None).map_err(|f| f.of("read from Kafka"))?;
+        let feeder = Arc::new(Self {
+            shared: shared.clone(),
+            consumer,
+            feeds: Mutex::default(),
+            changed: Condvar::new(),
+            thread: Mutex::default(),
+        });
+        let runner = feeder.clone();
+        let thread = std::thread::Builder::new().name("kafka-read".to_owned()).spawn(move || runner.run());
+        let thread = thread.map_err(|e| TopicError::Io { what: "start a thread".into(), reason: e.to_string() })?;
+        *feeder.thread.lock() = Some(thread);
+        Ok(feeder)
+    }
+
+    /// Ends the thread and leaves the group.
+    pub fn close(&self) {
+        self.feeds.lock().closed = true;
+        self.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // It catches nothing and holds nothing that others wait for.
+            let _ = thread.join();
+        }
+        self.consumer.close();
+    }
+
+    /// The member of the group that this consumer is.
+    pub fn member(&self) -> Option<GroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// See [`crate::topic::Session::read`].
+    pub fn read(&self, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError> {
+        const UNKNOWN: Offset = Offset::MAX;
+        let mut feeds = self.feeds.lock();
+        let is_new = !feeds.feeds.contains_key(at);
+        if is_new {
+            drop(feeds);
+            self.shared.admin.check(at)?;
+            feeds = self.feeds.lock();
+        }
+        let feed = feeds.feeds.entry(at.clone()).or_default();
+        if is_new || feed.next != from {
+            *feed = Feed { next: from, fetched: from, moved: true, ..Feed::default() };
+            feeds.assign = true;
+            self.changed.notify_all();
+            return Ok(Fetched { batch: RawBatch::empty(), next: from, end: UNKNOWN });
+        }
+        if let Some(error) = feed.failed.take() {
+            return Err(error);
+        }
+        let Some(chunk) = feed.chunks.pop_front() else {
+            let end = feed.end.map_or(from, |end| end.max(from));
+            feed.next = end;
+            feed.fetched = feed.fetched.max(end);
+            return Ok(Fetched { batch: RawBatch::empty(), next: end, end: feed.end.map_or(UNKNOWN, |_| end) });
+        };
+        let rows = chunk.rows_within(0, limit.max_records.max(1), limit.max_bytes, true);
+        let batch = without_empty_headers(chunk.slice(0, rows));
+        if rows < chunk.len() {
+            feed.chunks.push_front(chunk.slice(rows, chunk.len() - rows));
+        }
+        feed.bytes = feed.bytes.saturating_sub(batch.byte_size());
+        feed.next = batch.end().unwrap_or(from);
+        let end = if feed.chunks.is_empty() { feed.end.unwrap_or(UNKNOWN) } else { UNKNOWN };
+        let next = feed.next;
+        drop(feeds);
+        self.changed.notify_all();
+        Ok(Fetched { batch, next, end: end.max(next) })
+    }
+
+    fn run(&self) {
+        loop {
+            let mut feeds = self.feeds.lock();
+            while !feeds.closed && !feeds.assign && feeds.is_full() {
+                self.changed.wait(&mut feeds);
+            }
+            if feeds.closed {
+                return;
+            }
+            if std::mem::take(&mut feeds.assign) {
+                self.assign(&mut feeds);
+            }
+            self.balance(&mut feeds);
+            drop(feeds);
+            let mut taken: Vec<Taken> = Vec::new();
+            self.take(&mut taken);
+            self.put(taken);
+        }
+    }
+
+    fn assign(&self, feeds: &mut Feeds) {
+        let mut list = TopicPartitionList::with_capacity(feeds.feeds.len());
+        for (at, feed) in &mut feeds.feeds {
+            feed.moved = false;
+            feed.paused = false;
+            // The end is reported anew to an assignment.
+            feed.end = None;
+            let name = self.shared.admin.outer(at.topic.as_str());
+            if let Err(error) = list.add_partition_offset(&name, at.partition, KafkaOffset::Offset(feed.fetched)) {
+                feed.failed = Some(Failure::from(error).of_topic("read", &at.topic));
+            }
+        }
+        if let Err(failure) = self.consumer.assign(&list) {
+            let error = failure.of("read from Kafka");
+            feeds.feeds.values_mut().for_each(|feed| feed.failed = Some(error.clone()));
+        }
+    }
+
+    /// Stops fetching of partitions that hold much while others hold nothing, and starts it again.
+    fn balance(&self, feeds: &mut Feeds) {
+        let starving = feeds.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
+        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for (at, feed) in &mut feeds.feeds {
+            if !feed.paused && feed.bytes >= PAUSE_BYTES && starving {
+                feed.paused = true;
+                pause.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
+            } else if feed.paused && feed.bytes < RESUME_BYTES {
+                feed.paused = false;
+                resume.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
+            }
+        }
+        for (list, stop) in [(pause, true), (resume, false)] {
+            if list.count() > 0 {
+                self.consumer.pause(&list, stop);
+            }
+        }
+    }
+
+    fn take(&self, taken: &mut Vec<Taken>) {
+        let mut known: Vec<(usize, i32)> = Vec::new();
+        let mut last = 0;
+        self.consumer.consume(WAIT, &mut |event| {
+            let (place, message) = match &event {
+                Event::Message(place, message) => (place, Some(message)),
+                Event::End(place, _) | Event::Failed(place, _) => (place, None),
+            };
+            if known.get(last) != Some(&place.id()) {
+                last = known.iter().position(|id| *id == place.id()).unwrap_or_else(|| {
+                    let topic = place.topic();
+                    let topic = self.shared.admin.inner(&topic).map(TopicName::new).unwrap_or_else(|| topic.into());
+                    let at = TopicPartition::new(topic, place.partition);
+                    known.push(place.id());
+                    taken.push(Taken { at, columns: Columns::default(), end: None, failed: None });
+                    known.len() - 1
+                });
+            }
+            let taken = &mut taken[last];
+            match (message, &event) {
+                (Some(message), _) => {
+                    taken.columns.push(message);
+                    taken.end = None;
+                }
+                (_, Event::End(_, offset)) => taken.end = Some(*offset),
+                (_, Event::Failed(_, code)) => taken.failed = Some(Failure::from(*code)),
+                (None, Event::Message(..)) => {}
+            }
+        });
+    }
+
+    fn put(&self, taken: Vec<Taken>) {
+        let mut grown: Vec<TopicName> = Vec::new();
+        let mut feeds = self.feeds.lock();
+        for Taken { at, columns, end, failed } in taken {
+            let Some(feed) = feeds.feeds.get_mut(&at).filter(|f| !f.moved) else { continue };
+            if let Some(failure) = failed {
+                if super::admin::is_passing(&failure) {
+                    tracing::debug!("reading '{at}': {}", failure.reason);
+                } else {
+                    feed.failed = Some(failure.of_topic("read", &at.topic));
+                }
+            }
+            if let Some(next) = columns.end() {
+                feed.bytes += columns.bytes();
+                feed.fetched = next;
+                feed.end = None;
+                feed.chunks.push_back(columns.finish());
+            }
+            feed.end = end.or(feed.end);
+            if !grown.contains(&at.topic) {
+                grown.push(at.topic);
+            }
+        }
+        drop(feeds);
+        self.shared.watchers.wake(&grown);
+    }
+}

@@ -1,0 +1,450 @@
+//! The calls of librdkafka that `rdkafka` has no safe form of: batches of messages, offsets of any group, offsets in a transaction.
+//!
+//! The only file with `unsafe` of this room. Why it is sound: each pointer that librdkafka gives is owned by one value here and destroyed
+//! once, in its `Drop`; a message lives from the batch call to the end of the visit and nothing borrows from it longer; a lock makes sure
+//! that one thread at a time takes batches from a consumer's queue, which librdkafka demands. All other calls may come from any thread.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::{self, NonNull};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::bindings as rd;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::types::RDKafkaRespErr;
+
+use super::failure::Failure;
+
+/// Most messages taken by one call.
+const BATCH: usize = 8192;
+const ERROR_BYTES: usize = 512;
+
+/// A place in a topic, as librdkafka names it while a batch is visited.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    topic: NonNull<rd::rd_kafka_topic_t>,
+    /// the partition
+    pub partition: i32,
+}
+
+impl Place {
+    /// Equal for messages of one topic partition of one consumer.
+    pub fn id(&self) -> (usize, i32) {
+        (self.topic.as_ptr() as usize, self.partition)
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> String {
+        // SAFETY: the name belongs to the topic, which the message that is being visited holds.
+        unsafe { CStr::from_ptr(rd::rd_kafka_topic_name(self.topic.as_ptr())) }.to_string_lossy().into_owned()
+    }
+}
+
+/// A message while it is visited.
+pub(super) struct Message<'a>(&'a rd::rd_kafka_message_t);
+
+impl<'a> Message<'a> {
+    pub fn offset(&self) -> i64 {
+        self.0.offset
+    }
+
+    /// In ms; −1 if the record has none.
+    pub fn timestamp(&self) -> i64 {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive, `kind` is written before the call returns.
+        unsafe { rd::rd_kafka_message_timestamp(self.0, &mut kind) }
+    }
+
+    pub fn key(&self) -> Option<&'a [u8]> {
+        // SAFETY: librdkafka gives pointer and length of one buffer that lives as long as the message.
+        unsafe { bytes(self.0.key, self.0.key_len) }
+    }
+
+    pub fn value(&self) -> Option<&'a [u8]> {
+        // SAFETY: as for the key.
+        unsafe { bytes(self.0.payload, self.0.len) }
+    }
+
+    /// Calls `visit` with name and value of each header.
+    pub fn headers(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the headers belong to the message; names and values live as long as they do.
+        unsafe {
+            if rd::rd_kafka_message_headers(self.0, &mut headers) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return;
+            }
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            let mut index = 0;
+            while rd::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size)
+                == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+            {
+                visit(CStr::from_ptr(name).to_bytes(), bytes(value, size));
+                index += 1;
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `start` is null or points to `len` bytes that live for `'a`.
+unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
+    // SAFETY: as the caller promises.
+    (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
+}
+
+/// What a consumer's queue gives.
+pub(super) enum Event<'a> {
+    /// a record
+    Message(Place, Message<'a>),
+    /// all that is committed before this offset was given
+    End(Place, i64),
+    /// something is wrong with a partition
+    Failed(Place, RDKafkaErrorCode),
+}
+
+/// What the group's coordinator says.
+pub(super) type Rebalanced = Box<dyn Fn(&Consumer, bool, &TopicPartitionList) + Send + Sync>;
+
+/// The box that librdkafka hands back at a rebalance.
+struct Opaque {
+    rebalanced: Option<Rebalanced>,
+    consumer: Mutex<Option<NonNull<Consumer>>>,
+}
+
+/// A consumer of messages.
+pub(super) struct Consumer {
+    rk: NonNull<rd::rd_kafka_t>,
+    queue: NonNull<rd::rd_kafka_queue_t>,
+    batch: Mutex<Vec<*mut rd::rd_kafka_message_t>>,
+    opaque: NonNull<Opaque>,
+}
+
+// SAFETY: librdkafka's handles may be used by any thread; the queue's batch call is behind the lock of `batch`, whose pointers are null
+// between calls.
+unsafe impl Send for Consumer {}
+// SAFETY: as above.
+unsafe impl Sync for Consumer {}
+
+impl Consumer {
+    /// A consumer that is told its partitions by [`Self::assign`]; with `rebalanced`, one that may subscribe as well.
+    pub fn new(config: &ClientConfig, rebalanced: Option<Rebalanced>) -> Result<Box<Self>, Failure> {
+        let conf = config.create_native_config()?;
+        let opaque = Box::new(Opaque { rebalanced, consumer: Mutex::new(None) });
+        let opaque = NonNull::from(Box::leak(opaque));
+        let mut text = [0 as c_char; ERROR_BYTES];
+        // SAFETY: the copy of the configuration goes over to the client if that is made, else it is destroyed here.
+        let rk = unsafe {
+            let copy = rd::rd_kafka_conf_dup(conf.ptr());
+            rd::rd_kafka_conf_set_log_cb(copy, Some(log));
+            rd::rd_kafka_conf_set_opaque(copy, opaque.as_ptr().cast());
+            rd::rd_kafka_conf_set_rebalance_cb(copy, Some(rebalance));
+            let rk = rd::rd_kafka_new(rd::rd_kafka_type_t::RD_KAFKA_CONSUMER, copy, text.as_mut_ptr(), ERROR_BYTES);
+            if rk.is_null() {
+                rd::rd_kafka_conf_destroy(copy);
+                drop(Box::from_raw(opaque.as_ptr()));
+            }
+            rk
+        };
+        // SAFETY: librdkafka ends the text with a zero.
+        let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
+        let rk = NonNull::new(rk).ok_or_else(|| Failure::said(reason))?;
+        // SAFETY: the client is alive; the queue is a reference that is given back in Drop.
+        let queue = unsafe {
+            rd::rd_kafka_poll_set_consumer(rk.as_ptr());
+            rd::rd_kafka_queue_get_consumer(rk.as_ptr())
+        };
+        let Some(queue) = NonNull::new(queue) else {
+            return Err(Failure::said("a client of Kafka has no queue".to_owned()));
+        };
+        let consumer = Box::new(Self { rk, queue, batch: Mutex::new(vec![ptr::null_mut(); BATCH]), opaque });
+        // SAFETY: the opaque box lives as long as the consumer, which does not move out of its box.
+        *unsafe { opaque.as_ref() }.consumer.lock() = Some(NonNull::from(consumer.as_ref()));
+        Ok(consumer)
+    }
+
+    /// Reads these partitions from their offsets, and no others.
+    pub fn assign(&self, partitions: &TopicPartitionList) -> Result<(), Failure> {
+        // SAFETY: both are alive; librdkafka copies the list.
+        check(unsafe { rd::rd_kafka_assign(self.rk.as_ptr(), partitions.ptr()) })
+    }
+
+    /// Stops or starts fetching of partitions.
+    pub fn pause(&self, partitions: &TopicPartitionList, pause: bool) {
+        // SAFETY: both are alive; errors stand in the list and mean partitions that are not assigned.
+        unsafe {
+            if pause {
+                rd::rd_kafka_pause_partitions(self.rk.as_ptr(), partitions.ptr());
+            } else {
+                rd::rd_kafka_resume_partitions(self.rk.as_ptr(), partitions.ptr());
+            }
+        }
+    }
+
+    /// Waits for a first message, at most `timeout`, and visits all that are there then.
+    pub fn consume(&self, timeout: Duration, visit: &mut dyn FnMut(Event<'_>)) -> usize {
+        let mut batch = self.batch.lock();
+        let first = self.take(&mut batch[..1], timeout);
+        if first == 0 {
+            return 0;
+        }
+        let taken = 1 + self.take(&mut batch[1..], Duration::ZERO);
+        for message in &mut batch[..taken] {
+            let owned = std::mem::replace(message, ptr::null_mut());
+            // SAFETY: the call above gave this message to us; it is destroyed once, after the visit.
+            unsafe {
+                visit_one(&*owned, visit);
+                rd::rd_kafka_message_destroy(owned);
+            }
+        }
+        taken
+    }
+
+    fn take(&self, room: &mut [*mut rd::rd_kafka_message_t], timeout: Duration) -> usize {
+        // SAFETY: the queue is alive and the room is as long as said; the lock that the caller holds keeps others out.
+        let taken = unsafe {
+            rd::rd_kafka_consume_batch_queue(self.queue.as_ptr(), millis(timeout), room.as_mut_ptr(), room.len())
+        };
+        usize::try_from(taken).unwrap_or(0)
+    }
+
+    /// Whose offsets a transaction commits: this member of its group, so that the group can tell it from one that it gave up.
+    pub fn group_metadata(&self) -> Option<GroupMetadata> {
+        // SAFETY: the client is alive; the value is ours.
+        NonNull::new(unsafe { rd::rd_kafka_consumer_group_metadata(self.rk.as_ptr()) }).map(GroupMetadata)
+    }
+
+    /// Commits offsets of the group, outside of a transaction, and waits for the answer.
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Failure> {
+        // SAFETY: both are alive.
+        check(unsafe { rd::rd_kafka_commit(self.rk.as_ptr(), offsets.ptr(), 0) })
+    }
+
+    /// Leaves the group.
+    pub fn close(&self) {
+        // SAFETY: the client is alive; closing it twice does nothing.
+        unsafe { rd::rd_kafka_consumer_close(self.rk.as_ptr()) };
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        // SAFETY: nobody has the handles any more. The client's end may call back for a last time, so the opaque box goes after it.
+        unsafe {
+            rd::rd_kafka_consumer_close(self.rk.as_ptr());
+            rd::rd_kafka_queue_destroy(self.queue.as_ptr());
+            rd::rd_kafka_destroy(self.rk.as_ptr());
+            drop(Box::from_raw(self.opaque.as_ptr()));
+        }
+    }
+}
+
+/// # Safety
+/// `message` is alive during the call.
+unsafe fn visit_one(message: &rd::rd_kafka_message_t, visit: &mut dyn FnMut(Event<'_>)) {
+    let Some(topic) = NonNull::new(message.rkt) else {
+        // What is not about a partition: librdkafka logs it and tries again by itself.
+        return;
+    };
+    let place = Place { topic, partition: message.partition };
+    match message.err {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => visit(Event::Message(place, Message(message))),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => visit(Event::End(place, message.offset)),
+        error => visit(Event::Failed(place, error.into())),
+    }
+}
+
+/// A member of a consumer group, or only the group's name.
+pub(super) struct GroupMetadata(NonNull<rd::rd_kafka_consumer_group_metadata_t>);
+
+// SAFETY: the value is never changed.
+unsafe impl Send for GroupMetadata {}
+
+impl GroupMetadata {
+    /// The group without a member.
+    pub fn of_group(group: &str) -> Option<Self> {
+        let group = CString::new(group).ok()?;
+        // SAFETY: the name ends with a zero and is copied.
+        NonNull::new(unsafe { rd::rd_kafka_consumer_group_metadata_new(group.as_ptr()) }).map(Self)
+    }
+}
+
+impl Drop for GroupMetadata {
+    fn drop(&mut self) {
+        // SAFETY: it is ours and goes once.
+        unsafe { rd::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) };
+    }
+}
+
+/// Puts offsets into the producer's open transaction.
+pub(super) fn send_offsets(
+    producer: *mut rd::rd_kafka_t,
+    offsets: &TopicPartitionList,
+    group: &GroupMetadata,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    // SAFETY: the caller's producer, the list and the metadata are alive during the call; the error is ours.
+    let error = unsafe {
+        rdkafka_error(rd::rd_kafka_send_offsets_to_transaction(
+            producer,
+            offsets.ptr(),
+            group.0.as_ptr(),
+            millis(timeout),
+        ))
+    };
+    error.map_or(Ok(()), Err)
+}
+
+/// Committed offsets of a group: topic, partition, offset, metadata. Waits for transactions that hold offsets of it.
+pub(super) fn group_offsets(
+    client: *mut rd::rd_kafka_t,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+    let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
+    // SAFETY: what is made here is destroyed here, once; the event owns what is read of it until then.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null());
+        let options =
+            rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
+        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, 1));
+        rd::rd_kafka_ListConsumerGroupOffsets(client, &mut request, 1, options, queue);
+        let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
+        let answer = match (stable, event.is_null()) {
+            (Some(error), _) => Err(error),
+            (None, true) => Err(RDKafkaErrorCode::OperationTimedOut.into()),
+            (None, false) => read_offsets(event),
+        };
+        if !event.is_null() {
+            rd::rd_kafka_event_destroy(event);
+        }
+        rd::rd_kafka_AdminOptions_destroy(options);
+        rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
+        rd::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// # Safety
+/// `event` is alive.
+unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+    // SAFETY: all that is read belongs to the event, which the caller keeps alive.
+    unsafe {
+        check(rd::rd_kafka_event_error(event))?;
+        let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(event);
+        let mut count = 0;
+        let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
+        let mut offsets = Vec::new();
+        for i in 0..count {
+            let group = *groups.add(i);
+            let error = rd::rd_kafka_group_result_error(group);
+            if !error.is_null() {
+                let code = rd::rd_kafka_error_code(error);
+                if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return Err(Failure::from(RDKafkaErrorCode::from(code)));
+                }
+            }
+            let list = rd::rd_kafka_group_result_partitions(group);
+            let elements = match list.is_null() {
+                true => &[][..],
+                false => bytes_of((*list).elems, (*list).cnt),
+            };
+            for element in elements {
+                check(element.err)?;
+                let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
+                let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
+                let metadata = String::from_utf8_lossy(metadata).into_owned();
+                offsets.push((topic, element.partition, element.offset, metadata));
+            }
+        }
+        Ok(offsets)
+    }
+}
+
+/// # Safety
+/// `first` points to `count` elements that live for `'a`.
+unsafe fn bytes_of<'a, T>(first: *const T, count: c_int) -> &'a [T] {
+    match usize::try_from(count) {
+        // SAFETY: as the caller promises.
+        Ok(count) if count > 0 => unsafe { std::slice::from_raw_parts(first, count) },
+        _ => &[],
+    }
+}
+
+/// Takes an error of librdkafka's over; `None` if it is none.
+///
+/// # Safety
+/// `error` is null or ours to destroy.
+unsafe fn rdkafka_error(error: *mut rd::rd_kafka_error_t) -> Option<Failure> {
+    if error.is_null() {
+        return None;
+    }
+    // SAFETY: it is read, then destroyed once.
+    unsafe {
+        let code = rd::rd_kafka_error_code(error);
+        let retriable = rd::rd_kafka_error_is_retriable(error) != 0;
+        let fatal = rd::rd_kafka_error_is_fatal(error) != 0;
+        rd::rd_kafka_error_destroy(error);
+        Some(Failure { retriable, fatal, ..RDKafkaErrorCode::from(code).into() })
+    }
+}
+
+fn check(error: RDKafkaRespErr) -> Result<(), Failure> {
+    match error {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        error => Err(RDKafkaErrorCode::from(error).into()),
+    }
+}
+
+fn millis(time: Duration) -> c_int {
+    c_int::try_from(time.as_millis()).unwrap_or(c_int::MAX)
+}
+
+/// Librdkafka's log lines go where ours go.
+unsafe extern "C" fn log(_: *const rd::rd_kafka_t, level: c_int, facility: *const c_char, text: *const c_char) {
+    // SAFETY: librdkafka gives two texts that end with a zero and live during the call.
+    let (facility, text) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(text)) };
+    super::log_line(level, &facility.to_string_lossy(), &text.to_string_lossy());
+}
+
+/// The coordinator gave or took partitions. Runs in the thread that consumes or closes.
+unsafe extern "C" fn rebalance(
+    _: *mut rd::rd_kafka_t,
+    error: RDKafkaRespErr,
+    partitions: *mut rd::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: the opaque is the consumer's own box, the consumer is alive while its calls run, and the list is copied.
+    unsafe {
+        let opaque = &*opaque.cast::<Opaque>();
+        let consumer = *opaque.consumer.lock();
+        let Some(consumer) = consumer else { return };
+        let consumer = consumer.as_ref();
+        let list = copied(partitions);
+        let given = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        match &opaque.rebalanced {
+            Some(rebalanced) => rebalanced(consumer, given, &list),
+            None => {
+                rd::rd_kafka_assign(consumer.rk.as_ptr(), ptr::null());
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `list` is null or alive.
+unsafe fn copied(list: *const rd::rd_kafka_topic_partition_list_t) -> TopicPartitionList {
+    let mut copy = TopicPartitionList::new();
+    if !list.is_null() {
+        // SAFETY: the caller keeps the list alive.
+        for element in unsafe { bytes_of((*list).elems, (*list).cnt) } {
+            // SAFETY: its topic is a text that ends with a zero.
+            copy.add_partition(&unsafe { CStr::from_ptr(element.topic) }.to_string_lossy(), element.partition);
+        }
+    }
+    copy
+}

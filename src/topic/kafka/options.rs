@@ -1,0 +1,134 @@
+//! Which Kafka, and how its clients are set up.
+//!
+//! Knows names of librdkafka's properties, no topics. The subtle thing: a property of the user's goes to every client that knows it; some
+//! are ours alone, since what they say is what the log promises (isolation, idempotence, who commits).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
+
+use crate::topic::TopicError;
+
+/// How a log over Kafka is opened.
+#[derive(Clone, Debug)]
+pub struct KafkaOptions {
+    /// brokers as host:port, with commas
+    pub bootstrap_servers: String,
+    /// the service: its nodes share work
+    pub service_id: String,
+    /// where this node keeps its copy of state
+    pub state_dir: PathBuf,
+    /// properties for librdkafka, by its names
+    pub client: BTreeMap<String, String>,
+    /// replicas of changelog topics
+    pub internal_replicas: i16,
+    /// outputs, state and positions of a commit in one transaction; false: at least once
+    pub exactly_once: bool,
+    /// put before the name of each topic, group and transaction; for tests that share a broker
+    pub namespace: String,
+}
+
+/// What nobody may set, because the log's promises are made of it.
+const OURS: &[&str] = &[
+    "bootstrap.servers",
+    "group.id",
+    "transactional.id",
+    "isolation.level",
+    "enable.idempotence",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "auto.offset.reset",
+    "dr_cb",
+    "acks",
+    "partition.assignment.strategy",
+];
+
+impl KafkaOptions {
+    /// Checks the properties: values that librdkafka refuses are errors, names that it does not know are warned about and left out.
+    ///
+    /// # Errors
+    /// [`TopicError::Invalid`] with the property.
+    pub(super) fn checked(mut self) -> Result<Self, TopicError> {
+        let mut known = BTreeMap::new();
+        for (name, value) in std::mem::take(&mut self.client) {
+            if OURS.contains(&name.as_str()) {
+                continue;
+            }
+            match ClientConfig::new().set(&name, &value).create_native_config() {
+                Ok(_) => {
+                    known.insert(name, value);
+                }
+                Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+                    tracing::warn!("property {name} is not one of Kafka's client here and has no effect");
+                }
+                Err(KafkaError::ClientConfig(_, reason, ..)) => {
+                    return Err(TopicError::Invalid(format!("property {name}: {reason}")));
+                }
+                Err(error) => return Err(TopicError::Invalid(format!("property {name}: {error}"))),
+            }
+        }
+        self.client = known;
+        Ok(self)
+    }
+
+    /// What every client gets: ours first, then the user's.
+    fn base(&self, ours: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "riverrun");
+        for (name, value) in ours {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.client {
+            config.set(name, value);
+        }
+        config
+    }
+
+    /// For questions and for topics.
+    pub(super) fn admin(&self) -> ClientConfig {
+        self.base(&[("isolation.level", "read_committed")])
+    }
+
+    /// For reading in group `group`.
+    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.base(&[
+            // The end of a partition is known when a fetch comes back empty; joins wait for it.
+            ("fetch.wait.max.ms", "100"),
+            ("queued.min.messages", "20000"),
+            ("queued.max.messages.kbytes", "16384"),
+            ("fetch.error.backoff.ms", "100"),
+            ("session.timeout.ms", "10000"),
+        ]);
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("partition.assignment.strategy", "range")
+            .set("auto.offset.reset", "earliest");
+        config
+    }
+
+    /// For writing; in transactions if `transactional` names them.
+    pub(super) fn producer(&self, transactional: Option<&str>) -> ClientConfig {
+        let mut config = self.base(&[
+            ("linger.ms", "5"),
+            ("queue.buffering.max.messages", "500000"),
+            ("queue.buffering.max.kbytes", "131072"),
+            ("retry.backoff.ms", "20"),
+        ]);
+        config.set("enable.idempotence", "true").set("acks", "all");
+        if let Some(id) = transactional {
+            config.set("transactional.id", id);
+            if !self.client.contains_key("transaction.timeout.ms") {
+                config.set("transaction.timeout.ms", "10000");
+            }
+        }
+        config
+    }
+}

@@ -1,0 +1,194 @@
+//! The log's contract on a real broker, whose address `RIVERRUN_KAFKA` gives; without it these tests say "not checked" and pass.
+//!
+//! Each case has its own namespace. Retention and compaction are the broker's and are not checked here; positions are, but a group without
+//! offsets is no owner. In CI (`CI=true`) a missing address fails.
+
+use std::sync::Arc;
+
+use super::{KafkaLog, KafkaOptions};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::clock::ManualClock;
+use crate::topic::changelog_block::{Block, BlockWriter};
+use crate::topic::contract::{self, Fixture, append, make_topic, outputs, read_all, store};
+use crate::topic::*;
+
+/// Options for a fresh namespace of the test broker; `None` if there is none.
+pub(crate) fn options(dir: &std::path::Path) -> Option<KafkaOptions> {
+    let bootstrap_servers = std::env::var("RIVERRUN_KAFKA").unwrap_or_default();
+    if bootstrap_servers.is_empty() {
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs a broker: RIVERRUN_KAFKA names none");
+        eprintln!("not checked: RIVERRUN_KAFKA names no broker");
+        return None;
+    }
+    Some(KafkaOptions {
+        bootstrap_servers,
+        service_id: "test_".to_owned(),
+        state_dir: dir.to_owned(),
+        client: Default::default(),
+        internal_replicas: 1,
+        exactly_once: true,
+        namespace: format!("test-{:016x}-", rand::random::<u64>()),
+    })
+}
+
+fn fixture() -> Option<Fixture> {
+    let dir = tempfile::tempdir().unwrap();
+    let options = options(dir.path())?;
+    let clock = Arc::new(ManualClock::new(0));
+    Some(Fixture { log: KafkaLog::open(options, clock.clone()).unwrap(), clock, _dir: Some(dir) })
+}
+
+macro_rules! kafka_tests {
+    ($($case:ident),* $(,)?) => {
+        $(#[test] fn $case() { if let Some(f) = fixture() { contract::$case(&f); } })*
+    };
+}
+
+kafka_tests!(
+    topics_come_and_go,
+    headers_read_back,
+    a_bad_commit_changes_nothing,
+    positions_belong_to_owners,
+    watchers_wake_once,
+);
+
+fn at(topic: &str) -> TopicPartition {
+    TopicPartition::new(topic, 0)
+}
+
+fn values(log: &dyn Log, topic: &str) -> Vec<Option<String>> {
+    read_all(log, &at(topic)).into_iter().map(|r| r.2).collect()
+}
+
+/// Marks of transactions take offsets, so what comes back is compared without them.
+#[test]
+fn records_come_back_with_their_times() {
+    let Some(f) = fixture() else { return };
+    f.clock.set(1000);
+    make_topic(&*f.log, "t", 1, Cleanup::default());
+    let rows = [(Some("k"), Some("v"), 5), (None, Some(""), NO_TIMESTAMP), (Some(""), None, 0), (None, None, 7)];
+    assert_eq!(f.log.commit(outputs(vec![append("t", 0, &rows)])).unwrap().base_offsets, [0]);
+    let second = f.log.commit(outputs(vec![append("t", 0, &[(None, Some("w"), 0)])])).unwrap().base_offsets;
+    let all = read_all(&*f.log, &at("t"));
+    let text = |t: &str| Some(t.to_owned());
+    let want =
+        [(text("k"), text("v"), 5), (None, text(""), 1000), (text(""), None, 0), (None, None, 7), (None, text("w"), 0)];
+    assert_eq!(all.iter().map(|r| (r.1.clone(), r.2.clone(), r.3)).collect::<Vec<_>>(), want);
+    assert_eq!(second, [all[4].0]);
+    for from in 0..=all[4].0 {
+        let fetched = f.log.read(&at("t"), from, ReadLimit { max_records: 1, max_bytes: 1 }).unwrap();
+        assert_eq!(fetched.batch.offsets[..], [all.iter().map(|r| r.0).find(|o| *o >= from).unwrap()]);
+    }
+    let end = f.log.bounds(&at("t")).unwrap().end;
+    for from in [end, end + 5] {
+        let fetched = f.log.read(&at("t"), from, ReadLimit::default()).unwrap();
+        assert_eq!((fetched.batch.len(), fetched.next, fetched.end), (0, from, end));
+    }
+}
+
+#[test]
+fn outputs_of_a_commit_keep_their_order() {
+    let Some(f) = fixture() else { return };
+    make_topic(&*f.log, "t", 2, Cleanup::default());
+    make_topic(&*f.log, "u", 1, Cleanup::default());
+    let one = |topic, partition, value| append(topic, partition, &[(None, Some(value), 0)]);
+    let commit = vec![one("t", 0, "1"), one("u", 0, "a"), one("t", 0, "2"), one("t", 1, "x"), append("t", 0, &[])];
+    assert_eq!(f.log.commit(outputs(commit)).unwrap().base_offsets, [0, 0, 1, 0, 0]);
+    assert_eq!(values(&*f.log, "t"), [Some("1".to_owned()), Some("2".to_owned())]);
+}
+
+fn block(entries: &[(&str, Option<&str>)]) -> Bytes {
+    let mut block = BlockWriter::default();
+    entries.iter().for_each(|(k, v)| block.push(k.as_bytes(), v.map(str::as_bytes)).unwrap());
+    block.finish().unwrap()
+}
+
+/// The changelog of `id` from `from` on, applied to an empty table.
+fn replayed(log: &dyn Log, id: &StoreId, mut from: u64) -> BTreeMap<String, String> {
+    let mut table = BTreeMap::new();
+    loop {
+        let blocks = log.blocks(id, from, 40).unwrap();
+        if blocks.is_empty() {
+            return table;
+        }
+        for (number, bytes) in blocks {
+            assert!(number >= from);
+            from = number + 1;
+            for (key, row) in Block::open(&bytes).unwrap().iter() {
+                let key = String::from_utf8(key.to_vec()).unwrap();
+                match row {
+                    Some(row) => table.insert(key, String::from_utf8(row.to_vec()).unwrap()),
+                    None => table.remove(&key),
+                };
+            }
+        }
+    }
+}
+
+#[test]
+fn changelogs_replay_and_stores_follow() {
+    let Some(f) = fixture() else { return };
+    let (id, other) = (store("o", "s"), store("o", "t"));
+    f.log.prepare_store(&id.owner, &id.name, 2).unwrap();
+    let commit = |id: &StoreId, entries| {
+        f.log.commit(Commit { blocks: vec![(id.clone(), block(entries))], ..Commit::default() }).unwrap().block_numbers
+            [0]
+    };
+    let first = commit(&id, &[("a", Some("1")), ("b", Some("1")), ("c", Some("1"))]);
+    let second = commit(&id, &[("a", Some("2")), ("b", None)]);
+    commit(&other, &[("x", Some("9"))]);
+    assert!(second > first);
+    let want = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    assert_eq!(replayed(&*f.log, &id, 0), want(&[("a", "2"), ("c", "1")]));
+    assert_eq!(replayed(&*f.log, &id, first + 1), want(&[("a", "2")]));
+    assert!(f.log.blocks(&store("o", "none"), 0, 100).unwrap().is_empty());
+
+    let writes = vec![(Bytes::from("a"), Some(Bytes::from("2"))), (Bytes::from("c"), Some(Bytes::from("1")))];
+    f.log.write_behind(&id, writes.clone(), second + 1).unwrap();
+    let (held, from) = f.log.keyed_store(&id).unwrap();
+    assert_eq!((held.get(b"a").unwrap(), from), (Some(Bytes::from("2")), second + 1));
+    // A copy that knows more than the changelog is of another life.
+    f.log.write_behind(&other, writes, second + 1000).unwrap();
+    let (held, from) = f.log.keyed_store(&other).unwrap();
+    assert_eq!((held.get(b"a").unwrap(), from), (None, 0));
+
+    f.log.forget(&id.owner).unwrap();
+    assert!(f.log.blocks(&id, 0, 100).unwrap().is_empty());
+    assert!(f.log.topics().unwrap().is_empty());
+    commit(&id, &[("n", Some("1"))]);
+    assert_eq!(replayed(&*f.log, &id, 0), want(&[("n", "1")]));
+}
+
+#[test]
+fn what_was_read_can_be_dropped() {
+    let Some(f) = fixture() else { return };
+    make_topic(&*f.log, "t", 2, Cleanup::default());
+    for value in ["1", "2", "3"] {
+        f.log.commit(outputs(vec![append("t", 0, &[(None, Some(value), 1)])])).unwrap();
+    }
+    let last = read_all(&*f.log, &at("t"))[2].0;
+    f.log.trim(&at("t"), last).unwrap();
+    assert_eq!(values(&*f.log, "t"), [Some("3".to_owned())]);
+    f.log.trim(&at("t"), 1 << 40).unwrap();
+    let bounds = f.log.bounds(&at("t")).unwrap();
+    assert_eq!(bounds.start, bounds.end);
+    assert!(matches!(f.log.trim(&at("u"), 0), Err(TopicError::UnknownTopic(_))));
+}
+
+#[test]
+fn limits_of_reads_are_kept() {
+    let Some(f) = fixture() else { return };
+    make_topic(&*f.log, "t", 1, Cleanup::default());
+    f.log.commit(outputs(vec![append("t", 0, &[(Some("k"), Some("123456789"), 1); 12])])).unwrap();
+    let count = |from, max_records, max_bytes| {
+        f.log.read(&at("t"), from, ReadLimit { max_records, max_bytes }).unwrap().batch.len()
+    };
+    assert_eq!(
+        [count(0, 3, 1000), count(3, 5, 1000), count(0, 0, 0), count(0, 100, 1), count(0, 100, 29)],
+        [3, 5, 1, 1, 2]
+    );
+    assert_eq!(count(0, usize::MAX, usize::MAX), 12);
+}
