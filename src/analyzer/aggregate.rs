@@ -300,14 +300,8 @@ fn aggregated(
     }
     let key = keys
         .iter()
-        .map(|k| KeyPart {
-            physical: k.physical.clone(),
-            ty: k.bound.ty.clone(),
-            equivalents: vec![],
-            expressions: vec![],
-            of_join: false,
-            label: k.ast.as_ref().map_or_else(String::new, sql_text),
-            synthetic: false,
+        .map(|k| {
+            KeyPart::plain(k.physical.clone(), k.bound.ty.clone(), k.ast.as_ref().map_or_else(String::new, sql_text))
         })
         .collect();
     let shape = Shape { key_count: keys.len(), is_table: true, window: key_window };

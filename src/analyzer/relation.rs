@@ -74,6 +74,13 @@ pub struct KeyPart {
     pub synthetic: bool,
 }
 
+impl KeyPart {
+    /// A key column that no join made.
+    pub fn plain(physical: String, ty: SqlType, label: String) -> Self {
+        Self { physical, ty, equivalents: vec![], expressions: vec![], of_join: false, label, synthetic: false }
+    }
+}
+
 /// Rows with names, a key and an origin.
 #[derive(Clone)]
 pub struct Relation {
@@ -173,15 +180,7 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
         .schema
         .keys()
         .iter()
-        .map(|c| KeyPart {
-            physical: physical(c.name.as_str()),
-            ty: c.ty.clone(),
-            equivalents: vec![],
-            expressions: vec![],
-            of_join: false,
-            label: c.name.as_str().to_owned(),
-            synthetic: false,
-        })
+        .map(|c| KeyPart::plain(physical(c.name.as_str()), c.ty.clone(), c.name.as_str().to_owned()))
         .collect();
     Ok(Relation {
         plan,

@@ -52,11 +52,7 @@ pub(super) struct RepartitionSink {
 impl RepartitionSink {
     /// The same, but rows go to the partition that a column of theirs names.
     pub fn by_column(self, column: usize) -> Self {
-<<<<<<< HEAD
-        Self { to_column: Some(column), ..self }
-=======
         Self { by_column: Some(column), ..self }
->>>>>>> fk
     }
 
     /// The writing end for the task of `task_partition`.

@@ -115,15 +115,7 @@ fn scan(alias: &str, source: &Arc<Source>) -> Result<Relation, Diagnostic> {
 }
 
 fn key_part(column: &RelColumn) -> KeyPart {
-    KeyPart {
-        physical: column.physical.clone(),
-        ty: column.ty.clone(),
-        equivalents: vec![],
-        expressions: vec![],
-        of_join: false,
-        label: column.name.clone(),
-        synthetic: false,
-    }
+    KeyPart::plain(column.physical.clone(), column.ty.clone(), column.name.clone())
 }
 
 fn relation(

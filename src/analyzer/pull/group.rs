@@ -47,14 +47,8 @@ pub(super) fn group(
         computed.push(((*call).clone(), format!("$A{i}"), spec.ty.clone()));
     }
     let columns: Vec<RelColumn> = keys.iter().map(column_of).collect();
-    let key = keys.iter().map(|k| KeyPart {
-        physical: k.physical.clone(),
-        ty: k.bound.ty.clone(),
-        equivalents: vec![],
-        expressions: vec![],
-        of_join: false,
-        label: k.ast.as_ref().map_or_else(String::new, sql_text),
-        synthetic: false,
+    let key = keys.iter().map(|k| {
+        KeyPart::plain(k.physical.clone(), k.bound.ty.clone(), k.ast.as_ref().map_or_else(String::new, sql_text))
     });
     let relation = Relation { plan, columns, key: key.collect(), computed, ..relation };
     let grouping = Grouping { relation, before, names, windowed: false };
