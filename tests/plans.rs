@@ -89,7 +89,8 @@ fn outcome(texts: &[String], off: &str) -> (Vec<String>, Vec<String>) {
     }
     assert!(engine.runtime().wait_idle(&|_| true, Duration::from_secs(60)), "all is read");
     let sink = answers(&mut session, "SELECT *, ROWTIME FROM o;");
-    let log = answers(&mut session, "SELECT QUERY_ID, `TOPIC`, `PARTITION`, `OFFSET`, REASON FROM KSQL_PROCESSING_LOG;");
+    let log =
+        answers(&mut session, "SELECT QUERY_ID, `TOPIC`, `PARTITION`, `OFFSET`, REASON FROM KSQL_PROCESSING_LOG;");
     (sink, log)
 }
 
