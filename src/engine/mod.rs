@@ -19,6 +19,7 @@ pub mod records;
 pub mod session;
 pub mod settings;
 pub mod show;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
