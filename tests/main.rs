@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it is not as it should be")]
 
 mod conformance;
+mod crash;
+mod equivalence;
 mod examples;
 mod grammar;
 mod http;
 mod limits;
 mod maintenance;
 mod shell;
+mod simulation;
 mod sql;
 mod tidy;
