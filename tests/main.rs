@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it is not as it should be")]
 
 mod conformance;
+mod crash;
+mod equivalence;
 mod examples;
 mod grammar;
 mod http;
@@ -12,5 +14,6 @@ mod limits;
 mod maintenance;
 mod plans;
 mod shell;
+mod simulation;
 mod sql;
 mod tidy;
