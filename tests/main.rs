@@ -6,6 +6,7 @@ mod conformance;
 mod examples;
 mod grammar;
 mod http;
+mod limits;
 mod maintenance;
 mod shell;
 mod sql;
