@@ -8,6 +8,7 @@ mod grammar;
 mod http;
 #[cfg(feature = "kafka")]
 mod kafka;
+mod limits;
 mod maintenance;
 mod shell;
 mod sql;

@@ -15,6 +15,7 @@ use crate::client::Client;
 use crate::diagnostic::Diagnostic;
 use crate::engine::{RawRecord, ReadRecord, TopicDetail};
 use crate::shell::interrupt::Interrupt;
+use crate::shell::lines::{MAX_LINE_BYTES, read_line};
 use crate::wire::record::{self, PartFormat};
 
 const PRODUCE_EXAMPLES: &str = "\
@@ -122,21 +123,19 @@ fn append_all(client: &mut dyn Client, arguments: &ProduceArgs, input: &mut dyn 
         let mut records = Vec::new();
         let mut bytes = 0;
         while records.len() < RECORDS_AT_ONCE && bytes < BYTES_AT_ONCE {
-            let mut line = Vec::new();
             number += 1;
-            let read = input
-                .read_until(b'\n', &mut line)
-                .map_err(|error| super::system_error(&format!("line {number} cannot be read"), &error))?;
-            at_end = read == 0;
+            let here = |error: Diagnostic| {
+                let message = format!("line {number}: {} ({count} records were appended before)", error.message);
+                Diagnostic { message, ..error }
+            };
+            let mut line = read_line(input, MAX_LINE_BYTES).map_err(here)?;
+            at_end = line.is_empty();
             if at_end {
                 break;
             }
-            bytes += read;
+            bytes += line.len();
             strip_newline(&mut line);
-            let record = parse_line(line, arguments).map_err(|error| {
-                let message = format!("line {number}: {} ({count} records were appended before)", error.message);
-                Diagnostic { message, ..error }
-            })?;
+            let record = parse_line(line, arguments).map_err(here)?;
             records.extend(record);
         }
         let expected = records.len();

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::place::{Opened, Place, Unnamed};
 use super::shell::{OutputArg, assignments};
+use crate::config::{self, Config};
 use crate::diagnostic::Diagnostic;
 use crate::shell::Output;
 use crate::shell::interrupt::Interrupt;
@@ -46,13 +47,21 @@ pub(super) struct RunArgs {
 
 /// Executes the files. A file that cannot be read stops everything before the first statement runs.
 pub(super) fn run(place: &Place, arguments: &RunArgs) -> Result<(), Diagnostic> {
+    let sets = assignments(&arguments.set)?;
+    // a server knows its own limit
+    let limit = match place.server {
+        Some(_) => None,
+        None => Some(Config::new(&sets)?.size(config::STATEMENT_BYTES)),
+    };
     for file in &arguments.files {
         let text = read_script(file)?;
-        sql::split(&text)
+        let length = limit.map_or(Ok(()), |limit| sql::check_length(&text, limit, config::STATEMENT_BYTES));
+        length
+            .and_then(|()| sql::split(&text).map(drop))
             .map_err(|error| Diagnostic { message: format!("{}: {}", file.display(), error.message), ..error })?;
     }
     let defines = assignments(&arguments.define)?;
-    let mut opened = place.open(Unnamed::Temporary, &assignments(&arguments.set)?)?;
+    let mut opened = place.open(Unnamed::Temporary, &sets)?;
     for (name, value) in &defines {
         opened.client.define(name, value);
     }

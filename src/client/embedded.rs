@@ -26,6 +26,10 @@ impl EmbeddedClient {
 }
 
 impl Client for EmbeddedClient {
+    fn statement_limit(&self) -> Option<usize> {
+        Some(self.engine.config().size(config::STATEMENT_BYTES))
+    }
+
     fn execute(&mut self, text: &str) -> Result<Vec<Outcome>, ScriptError> {
         self.session.execute(text)
     }

@@ -36,6 +36,11 @@ pub trait Client: Send {
     /// The first statement that is wrong, with the outcomes of those before it.
     fn execute(&mut self, text: &str) -> Result<Vec<Outcome>, ScriptError>;
 
+    /// Bytes that a statement may have (property `statement.max.bytes`), where this side can know it.
+    fn statement_limit(&self) -> Option<usize> {
+        None
+    }
+
     /// Sets a session property, as SET does.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::catalog::{Catalog, Source};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
 use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
@@ -281,6 +281,7 @@ impl Engine {
         if effect.warning.is_some() {
             return Ok(effect);
         }
+        self.check_query_limit(&catalog, &effect)?;
         for topic in &effect.creates {
             self.inner.log.create_topic(topic)?;
         }
@@ -306,6 +307,19 @@ impl Engine {
         *self.inner.catalog.write() = Arc::new(changed);
         self.carry_out(&effect)?;
         Ok(effect)
+    }
+
+    /// One more persistent query than the limit allows is refused before anything of it is there.
+    fn check_query_limit(&self, catalog: &Catalog, effect: &Effect) -> Result<(), Diagnostic> {
+        let Some(limit) = self.inner.config.limit(config::PERSISTENT_QUERY_LIMIT) else { return Ok(()) };
+        let starts = effect.start.as_ref().is_some_and(|start| !start.replaces);
+        let queries = catalog.queries().count();
+        if !starts || queries < limit {
+            return Ok(());
+        }
+        let name = config::PERSISTENT_QUERY_LIMIT;
+        let message = format!("{queries} persistent queries are active, and {name} = {limit} allows no more");
+        Err(Diagnostic::user(message).help("end one with TERMINATE, or raise the limit"))
     }
 
     fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
@@ -369,6 +383,7 @@ fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) 
     if let Some(bytes) = properties.bytes("storage.min.free.bytes") {
         options.storage.min_free_bytes = bytes;
     }
+    options.max_record_bytes = properties.size(config::RECORD_BYTES);
     Ok(EmbeddedLog::open(dir, options, clock.clone())?)
 }
 

@@ -19,7 +19,7 @@ use crate::analyzer::AnalysisContext;
 use crate::analyzer::query::{BoundQuery, analyze};
 use crate::analyzer::relation::internal;
 use crate::analyzer::select::ListOf;
-use crate::config::Config;
+use crate::config::{Config, PUSH_BUFFER_BYTES};
 use crate::diagnostic::Diagnostic;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp};
 use crate::plan::{Lowering, lower};
@@ -89,7 +89,7 @@ pub fn start(
         .map_err(internal)?;
     let group = format!("_confluent-ksql-{}{id}", engine.service_id());
     let topology = lower(&plan, &Lowering { group: group.clone(), materialize: false }).map_err(internal)?;
-    let queue = ClientQueue::new(CLIENT_QUEUE_ROWS.max(1024));
+    let queue = ClientQueue::new(CLIENT_QUEUE_ROWS.max(1024), config.size(PUSH_BUFFER_BYTES));
     let mut query_settings = settings::query(config);
     query_settings.transient = true;
     query_settings.stop_at = stop_at.map(Arc::new);

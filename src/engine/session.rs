@@ -67,15 +67,9 @@ impl Session {
     pub fn execute(&mut self, text: &str) -> Result<Vec<Outcome>, ScriptError> {
         let fail =
             |statement: Option<String>, diagnostic: Diagnostic| ScriptError { done: vec![], statement, diagnostic };
-        let limit = self.engine.config().size("statement.max.bytes");
+        let limit = self.engine.config().size(crate::config::STATEMENT_BYTES);
+        sql::check_length(text, limit, crate::config::STATEMENT_BYTES).map_err(|e| fail(None, e))?;
         let raw = sql::split(text).map_err(|e| fail(None, e))?;
-        if let Some(long) = raw.iter().find(|s| limit > 0 && s.text.len() > limit) {
-            let error = Diagnostic::user(format!(
-                "a statement of {} bytes exceeds statement.max.bytes = {limit}",
-                long.text.len()
-            ));
-            return Err(fail(None, error));
-        }
         let statements: Vec<(String, bool)> = raw.iter().map(|s| (s.text.to_owned(), s.terminated)).collect();
         if let Some((last, _)) = statements.iter().find(|(_, terminated)| !terminated) {
             let error = sql::parse_script(last)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::wire::error::{ErrorBody, MAX_PUSH_QUERIES};
+use crate::wire::error::{ErrorBody, MAX_PUSH_QUERIES, TOO_MANY};
 
 /// Ends a query from any thread.
 pub(super) type Canceller = Arc<dyn Fn() + Send + Sync>;
@@ -33,18 +33,19 @@ struct Entries {
 pub(super) struct LiveQueries {
     entries: Arc<Mutex<Entries>>,
     max_push: Option<usize>,
+    max_pull: Option<usize>,
 }
 
 impl LiveQueries {
-    /// None yet; at most `max_push` push queries and PRINTs at once.
-    pub(super) fn new(max_push: Option<usize>) -> Self {
-        Self { entries: Arc::default(), max_push }
+    /// None yet; at most `max_push` push queries and PRINTs at once, and `max_pull` others.
+    pub(super) fn new(max_push: Option<usize>, max_pull: Option<usize>) -> Self {
+        Self { entries: Arc::default(), max_push, max_pull }
     }
 
     /// Takes the place of a query that is about to begin; the engine need not be asked when there is none.
     ///
     /// # Errors
-    /// Too many push queries.
+    /// Too many push queries, or too many pull queries.
     pub(super) fn take_place(&self, is_push: bool) -> Result<LiveQuery, ErrorBody> {
         let mut entries = self.entries.lock();
         let push_queries = entries.all.values().filter(|entry| entry.is_push).count();
@@ -54,6 +55,14 @@ impl LiveQueries {
                 crate::config::MAX_PUSH_QUERIES
             );
             return Err(ErrorBody::new(MAX_PUSH_QUERIES, message));
+        }
+        let pull_queries = entries.all.len() - push_queries;
+        if let Some(limit) = self.max_pull.filter(|limit| !is_push && pull_queries >= *limit) {
+            let message = format!(
+                "Host is at concurrency limit for pull queries: {limit} are running; try again, or raise {}",
+                crate::config::PULL_MAX_CONCURRENT
+            );
+            return Err(ErrorBody::new(TOO_MANY, message));
         }
         let number = entries.next;
         entries.next += 1;
@@ -105,8 +114,11 @@ mod tests {
 
     #[test]
     fn the_limit_counts_push_queries_that_still_have_their_place() {
-        let live = LiveQueries::new(Some(1));
+        let live = LiveQueries::new(Some(1), Some(1));
         let first = live.take_place(true).unwrap();
+        let pull = live.take_place(false).unwrap();
+        assert_eq!(live.take_place(false).err().unwrap().code, TOO_MANY);
+        drop(pull);
         assert!(live.take_place(false).is_ok());
         assert_eq!(live.take_place(true).err().unwrap().code, MAX_PUSH_QUERIES);
         drop(first);
@@ -115,7 +127,7 @@ mod tests {
 
     #[test]
     fn queries_are_closed_by_their_id() {
-        let live = LiveQueries::new(None);
+        let live = LiveQueries::new(None, None);
         let closed = Arc::new(AtomicUsize::new(0));
         let counted = closed.clone();
         let query = live.take_place(true).unwrap();

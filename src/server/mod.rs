@@ -56,7 +56,7 @@ pub struct ServerState {
 impl ServerState {
     /// The state of a server over `engine` with the server's properties.
     pub fn new(engine: Engine, config: Config) -> Arc<Self> {
-        let live = LiveQueries::new(config.limit(config::MAX_PUSH_QUERIES));
+        let live = LiveQueries::new(config.limit(config::MAX_PUSH_QUERIES), config.limit(config::PULL_MAX_CONCURRENT));
         Arc::new(Self { engine, config, live, statuses: Statuses::default(), stopping: watch::Sender::new(false) })
     }
 

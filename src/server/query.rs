@@ -102,12 +102,13 @@ async fn run(
 
 fn check_one_statement(state: &ServerState, text: &str) -> Result<(), ErrorBody> {
     let as_error = |error: &Diagnostic| ErrorBody::of_statement(error, Some(text.to_owned()), Vec::new());
+    check_length(state, text)?;
     let statements = sql::split(text).map_err(|error| as_error(&error))?;
     if statements.len() != 1 {
         let message = format!("Expected exactly one KSQL statement; found {} instead", statements.len());
         return Err(ErrorBody { statement: Some(text.to_owned()), ..ErrorBody::new(BAD_STATEMENT, message) });
     }
-    check_length(text, state.config.size(config::STATEMENT_BYTES))
+    Ok(())
 }
 
 pub(super) async fn close_query(

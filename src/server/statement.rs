@@ -83,11 +83,10 @@ async fn execute(
 
 /// Refuses queries and texts that are too long, before anything runs.
 fn check_text(state: &ServerState, text: &str) -> Result<(), ErrorBody> {
+    check_length(state, text)?;
     let statements =
         sql::split(text).map_err(|error| ErrorBody::of_statement(&error, Some(text.to_owned()), Vec::new()))?;
-    let limit = state.config.size(config::STATEMENT_BYTES);
     for statement in statements {
-        check_length(statement.text, limit)?;
         let body = |code: u32, message: &str| ErrorBody {
             statement: Some(statement.text.to_owned()),
             ..ErrorBody::new(code, message)
@@ -104,14 +103,11 @@ fn check_text(state: &ServerState, text: &str) -> Result<(), ErrorBody> {
     Ok(())
 }
 
-/// Refuses a statement that is too long.
-pub(super) fn check_length(statement: &str, limit: usize) -> Result<(), ErrorBody> {
-    if statement.len() <= limit {
-        return Ok(());
-    }
-    let message =
-        format!("A statement of {} bytes is longer than {} = {limit}", statement.len(), config::STATEMENT_BYTES);
-    Err(ErrorBody::new(BAD_STATEMENT, message))
+/// Refuses a text with a statement that is too long, before it is looked at.
+pub(super) fn check_length(state: &ServerState, text: &str) -> Result<(), ErrorBody> {
+    let limit = state.config.size(config::STATEMENT_BYTES);
+    sql::check_length(text, limit, config::STATEMENT_BYTES)
+        .map_err(|error| ErrorBody::new(BAD_STATEMENT, error.message))
 }
 
 /// The body of a text that stopped being executed.

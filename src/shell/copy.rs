@@ -4,7 +4,7 @@
 //! thing: an error names the line of the file, and rows before it are inserted already; the message says how many.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufReader, BufWriter, IsTerminal, Write};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::delimited::{CsvField, read_row};
 use super::interrupt::Interrupt;
 use super::layout::Layout;
+use super::lines::{MAX_LINE_BYTES, read_line};
 use super::rows::{PushEnds, RowPrinter, RowStyle};
 use super::script::broken;
 use crate::client::Client;
@@ -157,13 +158,16 @@ struct FileLines<R> {
 impl<R: std::io::Read> FileLines<R> {
     /// The next line without its end; `None` at the end.
     fn next_line(&mut self) -> Result<Option<String>, Diagnostic> {
-        let mut line = String::new();
         self.number += 1;
-        match self.reader.read_line(&mut line) {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned())),
-            Err(error) => Err(at_line(self.number, Diagnostic::user(format!("cannot be read: {error}")))),
+        let here = |error| at_line(self.number, error);
+        let line = read_line(&mut self.reader, MAX_LINE_BYTES).map_err(here)?;
+        if line.is_empty() {
+            return Ok(None);
         }
+        let text = String::from_utf8(line).map_err(|_| {
+            here(Diagnostic::user("it is not text in UTF-8").help("COPY reads JSON or DELIMITED text, a row a line"))
+        })?;
+        Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
     }
 }
 

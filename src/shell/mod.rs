@@ -11,6 +11,7 @@ pub mod delimited;
 pub mod editor;
 pub mod interrupt;
 pub mod layout;
+pub mod lines;
 pub mod render;
 pub mod rows;
 pub mod script;

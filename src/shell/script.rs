@@ -14,6 +14,7 @@ use super::layout::Layout;
 use super::render;
 use super::rows::{Ended, PushEnds, RowPrinter};
 use crate::client::Client;
+use crate::config;
 use crate::diagnostic::{Diagnostic, ErrorClass, line_column};
 use crate::engine::{ClientTask, Outcome, OutcomeKind, ScriptError};
 use crate::sql::{self, RawStatement};
@@ -83,6 +84,9 @@ impl Script<'_> {
 
     /// As [`Self::run`]; the error comes with the line of its statement.
     fn run_located(&mut self, text: &str) -> Result<(), (Diagnostic, usize)> {
+        if let Some(limit) = self.client.statement_limit() {
+            sql::check_length(text, limit, config::STATEMENT_BYTES).map_err(|error| (error, 1))?;
+        }
         let statements = sql::split(text).map_err(|error| {
             let line = line_column(text, error.span.start).0;
             (error, line)

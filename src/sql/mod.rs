@@ -13,6 +13,7 @@ mod ddl;
 mod display;
 mod expr;
 mod keyword;
+mod length;
 mod lexer;
 mod parser;
 mod query;
@@ -24,6 +25,7 @@ use lexer::lex;
 use parser::{Grammar, Parser, Parsing};
 
 pub use keyword::{NON_RESERVED, RESERVED, completions, is_reserved, quote};
+pub use length::check_length;
 pub use parser::FIRST_KEYWORDS;
 pub use script::{Directive, RawStatement, is_complete, split, substitute};
 

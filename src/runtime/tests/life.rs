@@ -147,7 +147,7 @@ fn forgetting_leaves_nothing() {
 fn a_full_queue_stops_the_query_and_nothing_is_lost() {
     let world = World::threaded(&[("in", 1)], 1);
     fill(&world, 1, 1000);
-    let client = ClientQueue::new(16);
+    let client = ClientQueue::new(16, usize::MAX);
     let end = world.log.bounds(&TopicPartition::new("in", 0)).unwrap().end;
     let push = QuerySettings {
         transient: true,
@@ -174,7 +174,7 @@ fn a_full_queue_stops_the_query_and_nothing_is_lost() {
 fn a_reader_that_takes_nothing_is_told_and_closed() {
     let world = World::manual(&[("in", 1)]);
     fill(&world, 1, 100);
-    let client = ClientQueue::new(10);
+    let client = ClientQueue::new(10, usize::MAX);
     let push = QuerySettings { transient: true, client_stall_ms: 500, ..settings() };
     world.runtime.start(QuerySpec { client: Some(client.clone()), ..spec("push", to_client(1), push) }).unwrap();
     world.pump("push");

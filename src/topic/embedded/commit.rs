@@ -178,7 +178,7 @@ fn check_record_sizes(log: &EmbeddedLog, output: &Append) -> Result<(), TopicErr
         let size = (key[1] - key[0]) as usize + (value[1] - value[0]) as usize;
         if size > limit {
             let topic = output.to.topic.clone();
-            return Err(TopicError::TooLarge { topic, size, limit_name: "storage.max.record.bytes", limit });
+            return Err(TopicError::TooLarge { topic, size, limit_name: "record.max.bytes", limit });
         }
     }
     Ok(())

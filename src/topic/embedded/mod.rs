@@ -47,7 +47,7 @@ pub struct LogOptions {
     pub storage: StorageOptions,
     /// an append is cut into blocks of about so many bytes
     pub block_bytes: usize,
-    /// property `storage.max.record.bytes`: key and value of one record hold at most so many bytes
+    /// property `record.max.bytes`: key and value of one record hold at most so many bytes
     pub max_record_bytes: usize,
     /// a tombstone outlives its append by so many ms before compaction drops it
     pub tombstone_retention_ms: i64,
