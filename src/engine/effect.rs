@@ -405,9 +405,11 @@ fn persistent(
 
 /// How the query `old` runs: its text, planned again as it was.
 fn topology_of(old: &PersistentQuery, ctx: &EffectContext<'_>) -> Result<Topology, Diagnostic> {
-    let ast::Statement::CreateAs(statement) = crate::sql::parse_statement(&old.text)? else {
+    let ast::Statement::CreateAs(mut statement) = crate::sql::parse_statement(&old.text)? else {
         return Err(relation::internal("a query with a sink is a CREATE AS"));
     };
+    // its sink is there by now
+    statement.or_replace = true;
     let bound = sink::create_as(&statement, &old.text, &ctx.analysis())?;
     let materialize = bound.kind == QueryKind::CreateTableAs;
     lower(&bound.plan, &lowering(old.id.as_str(), materialize, ctx)).map_err(relation::internal)
