@@ -244,15 +244,7 @@ fn rekeyed(
         let plain = relation.columns.iter().find(|c| c.expr() == bound.expr);
         let in_list = select::name_in_list(&select.items, names, expr);
         let part = match plain {
-            Some(c) => KeyPart {
-                physical: c.physical.clone(),
-                ty: c.ty.clone(),
-                equivalents: vec![],
-                expressions: vec![],
-                of_join: false,
-                label: c.name.clone(),
-                synthetic: false,
-            },
+            Some(c) => KeyPart::plain(c.physical.clone(), c.ty.clone(), c.name.clone()),
             None => {
                 let physical = format!("$P{i}");
                 let name = in_list.unwrap_or_else(|| namer.name_of(expr, &relation));
@@ -264,15 +256,7 @@ fn rekeyed(
                     role: RelRole::Synthetic,
                 });
                 computed.push((expr.clone(), physical.clone(), bound.ty.clone()));
-                KeyPart {
-                    physical,
-                    ty: bound.ty.clone(),
-                    equivalents: vec![],
-                    expressions: vec![],
-                    of_join: false,
-                    label: sql_text(expr),
-                    synthetic: false,
-                }
+                KeyPart::plain(physical, bound.ty.clone(), sql_text(expr))
             }
         };
         if keys.iter().any(|(_, k)| k.physical == part.physical) {

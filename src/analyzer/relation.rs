@@ -74,6 +74,13 @@ pub struct KeyPart {
     pub synthetic: bool,
 }
 
+impl KeyPart {
+    /// A key column that no join made.
+    pub fn plain(physical: String, ty: SqlType, label: String) -> Self {
+        Self { physical, ty, equivalents: vec![], expressions: vec![], of_join: false, label, synthetic: false }
+    }
+}
+
 /// Rows with names, a key and an origin.
 #[derive(Clone)]
 pub struct Relation {
