@@ -8,6 +8,7 @@ use arrow::datatypes::Schema;
 
 use super::AnalysisContext;
 use super::expr::Bound;
+use super::foreign_key;
 use super::query::bind_in;
 use super::relation::{KeyPart, RelColumn, RelRole, Relation, ScanOptions, column, internal, scan, source_of};
 use super::stream_join::{self, Move, moved};
@@ -46,6 +47,9 @@ pub fn join(
     let kind = kind_of(clause.kind);
     let last = index == 0;
     let prefix = if last { String::new() } else { format!("{}_", "L".repeat(index)) };
+    if foreign_key::applies(&left, &right, &criteria) {
+        return foreign_key::join(left, right, &criteria, clause, prefix);
+    }
     let (left, right) = if right.is_table {
         same_key(left, right, &criteria, &prefix, (clause, index))?
     } else {
@@ -69,7 +73,7 @@ pub(super) fn warnings(joins: &[ast::Join]) -> Vec<String> {
     vec![text.to_owned()]
 }
 
-fn kind_of(kind: ast::JoinKind) -> JoinKind {
+pub(super) fn kind_of(kind: ast::JoinKind) -> JoinKind {
     match kind {
         ast::JoinKind::Inner => JoinKind::Inner,
         ast::JoinKind::Left => JoinKind::Left,
@@ -139,7 +143,7 @@ fn check_windows(left: &Relation, right: &Relation, clause: &ast::Join) -> Resul
 }
 
 /// The two sides of the ON clause, bound on their own side.
-pub(super) struct Criteria {
+pub struct Criteria {
     pub(super) left_ast: Expr,
     pub(super) right_ast: Expr,
     pub(super) left: Bound,
@@ -260,9 +264,7 @@ fn same_key(
         if left.key.len() > 1 {
             return Err(Diagnostic::user("JOINs are not supported with multiple key columns").at(clause.on.span()));
         }
-        return Err(Diagnostic::user("foreign-key joins are not built into this release")
-            .at(on.left_ast.span())
-            .help("join on the primary keys of both tables"));
+        return Err(internal("a foreign-key join is one before"));
     }
     // A stream with another key is moved to the table's format; else the table, whose key may be written otherwise, is moved to that of
     // the left side.
@@ -357,7 +359,7 @@ fn joined(
         .map_err(internal)?;
     let mut sources = left.sources.clone();
     sources.extend(right.sources.iter().cloned());
-    Ok(Relation { plan, columns, key, is_table, sources, computed: vec![], ..left })
+    Ok(Relation { plan, columns, key, is_table, sources, computed: vec![], foreign_key: false, ..left })
 }
 
 fn label_of(physical: &str, columns: &[RelColumn]) -> String {

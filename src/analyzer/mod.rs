@@ -17,6 +17,7 @@ mod expr_function_tests;
 mod expr_operator;
 #[cfg(test)]
 mod expr_tests;
+pub mod foreign_key;
 pub mod join;
 pub mod properties;
 pub mod query;

@@ -191,7 +191,11 @@ fn partitioned(
     names: &[Option<String>],
     ctx: &AnalysisContext<'_>,
 ) -> Result<(Relation, KeyOrigin), Diagnostic> {
-    let origin = if relation.is_join() { KeyOrigin::Join } else { KeyOrigin::Source };
+    let origin = match (relation.foreign_key, relation.is_join()) {
+        (true, _) => KeyOrigin::ForeignKey,
+        (false, true) => KeyOrigin::Join,
+        (false, false) => KeyOrigin::Source,
+    };
     let exprs = &select.partition_by;
     let Some(first) = exprs.first() else { return Ok((relation, origin)) };
     if relation.is_table {

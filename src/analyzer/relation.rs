@@ -102,6 +102,8 @@ pub struct Relation {
     pub partitions: i32,
     /// sources read, left-most first, with their aliases
     pub sources: Vec<(String, Arc<Source>)>,
+    /// its last join was a foreign-key join
+    pub foreign_key: bool,
     /// expressions that are columns of the plan by now (PARTITION BY, GROUP BY, aggregates): text form, column, type
     pub computed: Vec<(ast::Expr, String, SqlType)>,
 }
@@ -199,6 +201,7 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
         partitions: source.partitions,
         sources: vec![(alias.to_owned(), source.clone())],
         computed: vec![],
+        foreign_key: false,
     })
 }
 

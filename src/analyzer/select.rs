@@ -248,6 +248,9 @@ pub fn split_key(
     sink: &str,
 ) -> Result<(Vec<Selected>, Vec<Selected>), Diagnostic> {
     let mut keys = Vec::new();
+    if *built == KeyOrigin::ForeignKey {
+        super::foreign_key::check_keys(&columns, relation)?;
+    }
     for part in &relation.key {
         let stands =
             |c: &Selected| c.expr == column(&part.physical) || part.equivalents.iter().any(|e| c.expr == column(e));
@@ -291,6 +294,8 @@ pub enum KeyOrigin {
     Source,
     /// JOIN
     Join,
+    /// JOIN on a foreign key
+    ForeignKey,
     /// PARTITION BY
     PartitionBy,
     /// GROUP BY
@@ -302,7 +307,7 @@ fn missing_key(relation: &Relation, built: &KeyOrigin, sink: &str) -> Diagnostic
     let list = parts.join(" and ");
     let what = match built {
         KeyOrigin::Source => format!("key column{} {list}", if parts.len() > 1 { "s" } else { "" }),
-        KeyOrigin::Join => format!("join expression {list}"),
+        KeyOrigin::Join | KeyOrigin::ForeignKey => format!("join expression {list}"),
         KeyOrigin::PartitionBy => format!("partitioning expression{} {list}", if parts.len() > 1 { "s" } else { "" }),
         KeyOrigin::GroupBy => format!("grouping expression{} {list}", if parts.len() > 1 { "s" } else { "" }),
     };

@@ -402,7 +402,10 @@ fn persistent(
 fn check_upgradeable(topology: &Topology) -> Result<(), Diagnostic> {
     let stateful = topology.subs.iter().flat_map(|s| &s.nodes).find_map(|n| match &n.op {
         OperatorSpec::Aggregate(_) => Some("aggregations"),
-        OperatorSpec::StreamTableJoin(_) | OperatorSpec::TableTableJoin(_) => Some("joins"),
+        OperatorSpec::StreamTableJoin(_)
+        | OperatorSpec::TableTableJoin(_)
+        | OperatorSpec::ForeignKeyLeft(_)
+        | OperatorSpec::ForeignKeyRight(_) => Some("joins"),
         OperatorSpec::Upsert { .. } => Some("queries on tables"),
         _ => None,
     });

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use super::aggregate::{Aggregate, AggregateReader};
 use super::explode::BuiltIn;
 use super::flat_map::{FlatMap, TableFunction};
+use super::foreign_key::left::ForeignKeyLeft;
+use super::foreign_key::right::ForeignKeyRight;
 use super::session_aggregate::SessionAggregate;
 use super::stateless::expr_type;
 use super::stateless::{Filter, Project, Regroup};
@@ -56,6 +58,9 @@ pub fn build(
         OperatorSpec::StreamStreamJoin(spec) => Box::new(StreamStreamJoin::new(spec)?),
         OperatorSpec::StreamTableJoin(spec) => Box::new(StreamTableJoin::new(spec)?),
         OperatorSpec::TableTableJoin(spec) => Box::new(TableTableJoin::new(spec)?),
+        OperatorSpec::ForeignKeyLeft(spec) => Box::new(ForeignKeyLeft::new(spec)?),
+        OperatorSpec::ForeignKeyRight(spec) => Box::new(ForeignKeyRight::new(spec)?),
+        OperatorSpec::Answer { .. } => return Err(defect("an answer is not an operator")),
         OperatorSpec::Repartition { .. } => return Err(defect("a repartition is not an operator")),
         OperatorSpec::Sink(_) => return Err(defect("a sink is not an operator")),
         OperatorSpec::Client => return Err(defect("a client is not an operator")),

@@ -13,6 +13,7 @@ mod coalesce;
 mod computed;
 mod explode;
 pub mod flat_map;
+pub mod foreign_key;
 mod group_store;
 mod groups;
 mod port;
@@ -204,6 +205,11 @@ pub trait Operator: Send {
     fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         let _ = (ctx, out);
         Ok(Progress::Done)
+    }
+
+    /// Rows of its second output since the last call, in order; asked for after each call of the others. Few operators have one.
+    fn side(&mut self) -> Vec<ChangeBatch> {
+        Vec::new()
     }
 
     /// What is left after [`Progress::More`], so that a commit can fall there; this operator goes on by [`Self::resume`] as if it had not

@@ -62,6 +62,11 @@ impl Port {
         self.batch.meta.seq.get(self.next).copied()
     }
 
+    /// The index of the next row, which stays the next one.
+    pub(super) fn peek(&self) -> usize {
+        self.next
+    }
+
     /// Steps over the next row and gives its index. Now and then it warms the tables that the next rows will be looked up in.
     pub(super) fn advance(&mut self, tables: &[&KeyedTable]) -> usize {
         let i = self.next;

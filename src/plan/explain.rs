@@ -72,6 +72,7 @@ impl Topology {
                 .map(|p| match p {
                     Port::Input(i) => format!("input {i}"),
                     Port::Node(i) => format!("{i}"),
+                    Port::Side(i) => format!("{i} (subscriptions)"),
                 })
                 .collect();
             let _ = writeln!(out, "    {i}: {} <-- {}", self.operator(&node.op), from.join(", "));
@@ -103,6 +104,13 @@ impl Topology {
             OperatorSpec::TableTableJoin(join) => {
                 format!("TableTableJoin {} stores {}, {}", join.kind, join.left_store, join.right_store)
             }
+            OperatorSpec::ForeignKeyLeft(join) => {
+                format!("ForeignKeyJoin {} on {} store {}", join.kind, join.foreign_key, join.left_store)
+            }
+            OperatorSpec::ForeignKeyRight(join) => {
+                format!("ForeignKeyAnswers stores {}, {}", join.right_store, join.subscription_store)
+            }
+            OperatorSpec::Answer { topic, .. } => format!("Answer --> topic {}", self.internal_topics[*topic].name),
             OperatorSpec::Sink(sink) => {
                 format!("Sink --> topic {} ({}/{})", sink.topic, sink.key_format.format, sink.value_format.format)
             }
@@ -142,6 +150,11 @@ fn stores_of(node: &NodeSpec) -> Vec<(String, String)> {
             let (left, right) = sides(join);
             vec![(join.left_store.clone(), left), (join.right_store.clone(), right)]
         }
+        OperatorSpec::ForeignKeyLeft(join) => vec![(join.left_store.clone(), keyed(&join.left, join.left_keys))],
+        OperatorSpec::ForeignKeyRight(join) => vec![
+            (join.right_store.clone(), keyed(&join.right, 1)),
+            (join.subscription_store.clone(), keyed(&join.subscription_schema(), 1 + join.left_keys)),
+        ],
         _ => Vec::new(),
     }
 }

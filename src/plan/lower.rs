@@ -4,6 +4,8 @@
 //! travel downward while the graph is built upward: which columns are wanted, whether old rows are wanted, and whether the result must be
 //! readable by pull queries, so that a table source keeps its rows only where someone needs them.
 
+mod foreign_key;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -104,6 +106,7 @@ impl Builder<'_> {
                 self.stream_join(node, (*kind, *within, prefix), wish)
             }
             StreamOp::StreamTableJoin { .. } | StreamOp::TableTableJoin { .. } => self.join(node, wish),
+            StreamOp::ForeignKeyJoin { .. } => self.foreign_key_join(node, wish),
             StreamOp::Sink(spec) => {
                 let mut built = self.build(&node.inputs[0], wish)?;
                 let (port, schema, keys) = (built.port, built.schema.clone(), built.key_count);
@@ -314,6 +317,7 @@ fn absorb(left: &mut Built, right: Built) -> Port {
     let moved = |port: Port| match port {
         Port::Input(i) => Port::Input(i + inputs),
         Port::Node(i) => Port::Node(i + nodes),
+        Port::Side(i) => Port::Side(i + nodes),
     };
     left.sub.inputs.extend(right.sub.inputs);
     left.sub.nodes.extend(right.sub.nodes.into_iter().map(|mut node| {
@@ -398,7 +402,7 @@ fn materialization(subs: &[SubTopology]) -> Option<MaterializationSpec> {
         }
         match nodes[at].inputs.first()? {
             Port::Node(i) => at = *i,
-            Port::Input(_) => return None,
+            Port::Input(_) | Port::Side(_) => return None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! prunes columns, cuts it at repartitions and gives a [`topology::Topology`], which the runtime walks and EXPLAIN prints.
 
 pub mod explain;
+pub mod foreign_key;
 pub mod lower;
 pub mod nodes;
 pub mod topology;

@@ -116,6 +116,17 @@ pub enum StreamOp {
         /// prefix of store names in n-way joins
         prefix: String,
     },
+    /// table ⋈ table, the left one by an expression of its rows, the right one on its key; columns: those of both sides
+    ForeignKeyJoin {
+        /// INNER or LEFT
+        kind: JoinKind,
+        /// prefix of store names in n-way joins
+        prefix: String,
+        /// what a left row refers to
+        foreign_key: Expr,
+        /// the column that is a left row's partition
+        partition: String,
+    },
     /// to the sink topic
     Sink(Box<SinkSpec>),
     /// to the client of a push query
@@ -159,6 +170,7 @@ impl StreamNode {
             StreamOp::StreamStreamJoin { .. } => "StreamStreamJoin",
             StreamOp::StreamTableJoin { .. } => "StreamTableJoin",
             StreamOp::TableTableJoin { .. } => "TableTableJoin",
+            StreamOp::ForeignKeyJoin { .. } => "ForeignKeyJoin",
             StreamOp::Sink(_) => "TopicSink",
             StreamOp::Client => "Client",
         }
@@ -205,6 +217,7 @@ impl UserDefinedLogicalNode for StreamNode {
         match &self.op {
             StreamOp::Project { exprs } => exprs.clone(),
             StreamOp::Rekey { keys, .. } => keys.clone(),
+            StreamOp::ForeignKeyJoin { foreign_key, .. } => vec![foreign_key.clone()],
             StreamOp::FlatMap { calls } => calls.iter().map(|c| c.arg.clone()).collect(),
             StreamOp::Aggregate { calls, .. } => calls.iter().flat_map(|c| c.args.clone()).collect(),
             _ => Vec::new(),
@@ -240,6 +253,7 @@ impl UserDefinedLogicalNode for StreamNode {
             }
             StreamOp::StreamStreamJoin { kind, within, .. } => write!(f, ": {kind} {within}"),
             StreamOp::StreamTableJoin { kind, .. } | StreamOp::TableTableJoin { kind, .. } => write!(f, ": {kind}"),
+            StreamOp::ForeignKeyJoin { kind, foreign_key, .. } => write!(f, ": {kind} on {foreign_key}"),
             StreamOp::Sink(sink) => write!(f, ": {} topic={}", sink.source, sink.topic),
             StreamOp::Client => Ok(()),
         }
@@ -264,6 +278,7 @@ impl UserDefinedLogicalNode for StreamNode {
         };
         match &mut node.op {
             StreamOp::Project { exprs: own } | StreamOp::Rekey { keys: own, .. } => own.iter_mut().for_each(next),
+            StreamOp::ForeignKeyJoin { foreign_key, .. } => next(foreign_key),
             StreamOp::FlatMap { calls } => calls.iter_mut().for_each(|c| next(&mut c.arg)),
             StreamOp::Aggregate { calls, .. } => {
                 calls.iter_mut().flat_map(|c| c.args.iter_mut()).for_each(next);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::Expr;
 
+use super::foreign_key::ForeignKeySpec;
 use crate::format::FormatSpec;
 use crate::types::{Column, ColumnName, LogicalSchema, SourceName, TopicName, WindowKind, WindowSpec};
 
@@ -56,6 +57,8 @@ pub enum Port {
     Input(usize),
     /// output of `nodes[i]`
     Node(usize),
+    /// second output of `nodes[i]`: what a foreign-key join tells the tasks of right rows
+    Side(usize),
 }
 
 /// An operator in a graph.
@@ -213,6 +216,17 @@ pub enum OperatorSpec {
     StreamTableJoin(JoinSpec),
     /// table ⋈ table on the primary key
     TableTableJoin(JoinSpec),
+    /// the left rows' side of a foreign-key join: port 0 records of the left table, port 1 answers
+    ForeignKeyLeft(Arc<ForeignKeySpec>),
+    /// the right rows' side of a foreign-key join: port 0 what left tasks tell, port 1 records of the right table; output: answers
+    ForeignKeyRight(Arc<ForeignKeySpec>),
+    /// answers to an internal topic, to the partition that a column names
+    Answer {
+        /// index into [`Topology::internal_topics`]
+        topic: usize,
+        /// the column
+        partition: usize,
+    },
     /// to the sink topic
     Sink(SinkSpec),
     /// to the client of a push query

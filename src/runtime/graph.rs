@@ -57,6 +57,7 @@ enum Kind {
 struct Node {
     kind: Kind,
     targets: Vec<Target>,
+    side_targets: Vec<Target>,
     /// ports of nodes of several inputs that its rows may come to
     reaches: Vec<Target>,
     /// rows that wait for a node of several inputs, by port
@@ -115,6 +116,11 @@ impl Graph {
                     let sink = RepartitionSink::new(&topology.internal_topics[*topic], dropping, partition)?;
                     Kind::Repartition(Box::new(sink))
                 }
+                OperatorSpec::Answer { topic, partition: column } => {
+                    let dropping = Dropping { null_keys: false, absent: false };
+                    let sink = RepartitionSink::new(&topology.internal_topics[*topic], dropping, partition)?;
+                    Kind::Repartition(Box::new(sink.by_column(*column)))
+                }
                 OperatorSpec::Sink(sink) => {
                     Kind::Sink(Box::new(SinkNode::new(sink, partitions_of(&sink.topic)?, partition)?))
                 }
@@ -124,6 +130,7 @@ impl Graph {
             nodes.push(Node {
                 kind,
                 targets: targets(spec, Port::Node(index)),
+                side_targets: targets(spec, Port::Side(index)),
                 reaches: Vec::new(),
                 waiting: node.inputs.iter().map(|_| Vec::new()).collect(),
                 step: step_name(&node.op).into(),
@@ -407,6 +414,14 @@ impl Graph {
         self.plan(&targets, out.drain(..));
         self.nodes[node].targets = targets;
         self.spare = out;
+        if !self.nodes[node].side_targets.is_empty()
+            && let Kind::Operator(op) = &mut self.nodes[node].kind
+        {
+            let side = op.side();
+            let targets = std::mem::take(&mut self.nodes[node].side_targets);
+            self.plan(&targets, side.into_iter());
+            self.nodes[node].side_targets = targets;
+        }
     }
 
     /// The place on the agenda above the node's own work and all whose rows come to it.
@@ -513,6 +528,10 @@ pub(super) fn input_schemas(spec: &SubTopology, node: &NodeSpec) -> Vec<SchemaRe
             InputSpec::Repartition { schema, .. } => schema.clone(),
         },
         Port::Node(i) => spec.nodes[*i].schema.clone(),
+        Port::Side(i) => match &spec.nodes[*i].op {
+            OperatorSpec::ForeignKeyLeft(join) => join.subscription_schema(),
+            _ => spec.nodes[*i].schema.clone(),
+        },
     };
     node.inputs.iter().map(of).collect()
 }
@@ -537,7 +556,7 @@ fn origin(topology: &Topology, spec: &SubTopology, node: &NodeSpec, partition: i
         for port in &node.inputs {
             match port {
                 Port::Input(i) => found.push(*i),
-                Port::Node(i) => walk(spec, &spec.nodes[*i], found),
+                Port::Node(i) | Port::Side(i) => walk(spec, &spec.nodes[*i], found),
             }
         }
     }
@@ -559,9 +578,12 @@ fn step_name(op: &OperatorSpec) -> &str {
         OperatorSpec::Upsert { .. } => "KsqlTopic",
         OperatorSpec::Repartition { .. } => "PartitionBy",
         OperatorSpec::Aggregate(_) => "Aggregate",
-        OperatorSpec::StreamStreamJoin(_) | OperatorSpec::StreamTableJoin(_) | OperatorSpec::TableTableJoin(_) => {
-            "Join"
-        }
+        OperatorSpec::StreamStreamJoin(_)
+        | OperatorSpec::StreamTableJoin(_)
+        | OperatorSpec::TableTableJoin(_)
+        | OperatorSpec::ForeignKeyLeft(_)
+        | OperatorSpec::ForeignKeyRight(_) => "Join",
+        OperatorSpec::Answer { .. } => "Join.Answer",
         OperatorSpec::Sink(sink) => sink.source.as_str(),
         OperatorSpec::Client => "Client",
     }

@@ -142,13 +142,17 @@ pub(super) fn by_partition(
     if partitions == 1 {
         return vec![(0, None)];
     }
-    let mut lists: Vec<Vec<u32>> = vec![Vec::new(); partitions as usize];
-    for row in 0..rows {
+    // Where the key is that of the input, all rows stay in the partition they came from.
+    let first = partition_of(0);
+    let Some(other) = (1..rows).find(|&row| partition_of(row) != first) else { return vec![(first, None)] };
+    let mut lists: Vec<Vec<u32>> =
+        (0..partitions).map(|_| Vec::with_capacity(rows / partitions as usize * 5 / 4)).collect();
+    lists[first as usize].extend(0..other as u32);
+    for row in other..rows {
         lists[partition_of(row) as usize].push(row as u32);
     }
-    let all = |list: &Vec<u32>| list.len() == rows;
     let used = lists.into_iter().enumerate().filter(|(_, list)| !list.is_empty());
-    used.map(|(p, list)| (p as i32, if all(&list) { None } else { Some(list) })).collect()
+    used.map(|(p, list)| (p as i32, Some(list))).collect()
 }
 
 fn join(mut parts: Vec<Append>) -> Result<Append, ArrowError> {

@@ -4,9 +4,10 @@
 //! that a side of a join that is not repartitioned lies in the same partitions. The subtle thing: a table change whose key moved becomes
 //! two rows, first the removal under the old key, then the insertion under the new one.
 
-use arrow::array::{Array, ArrayRef, BinaryArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::interleave;
+use arrow::datatypes::Int32Type;
 use arrow::error::ArrowError;
 
 use crate::diagnostic::Diagnostic;
@@ -44,9 +45,16 @@ pub(super) struct RepartitionSink {
     dropping: Dropping,
     /// where rows without key go
     keyless_partition: i32,
+    /// the column that names the partition of a row, in place of its key
+    by_column: Option<usize>,
 }
 
 impl RepartitionSink {
+    /// The same, but rows go to the partition that a column of theirs names.
+    pub fn by_column(self, column: usize) -> Self {
+        Self { by_column: Some(column), ..self }
+    }
+
     /// The writing end for the task of `task_partition`.
     ///
     /// # Errors
@@ -60,6 +68,7 @@ impl RepartitionSink {
             key: format::encoder(&topic.key_format, Side::Key, &topic.schema[..topic.key_count])?,
             dropping,
             keyless_partition: task_partition % topic.partitions,
+            by_column: None,
         })
     }
 
@@ -76,7 +85,8 @@ impl RepartitionSink {
     ) -> Result<(), TaskError> {
         let batch = self.split_moved(batch)?;
         let batch = self.drop_rows(batch, ctx)?;
-        let Encoded { payloads: keys, failures } = if self.partitions == 1 {
+        let named = self.by_column.map(|column| batch.columns[column].as_primitive::<Int32Type>().clone());
+        let Encoded { payloads: keys, failures } = if self.partitions == 1 || named.is_some() {
             Encoded { payloads: BinaryArray::new_null(batch.len()), failures: Vec::new() }
         } else {
             self.key.encode(&batch.columns[..self.key_count], None, batch.len())
@@ -89,7 +99,15 @@ impl RepartitionSink {
         let keys = if bad.is_empty() { keys } else { keep_keys(&keys, &bad) };
         let batch = without_rows(&batch, &bad)?;
         let (partitions, keyless) = (self.partitions, self.keyless_partition);
-        let place = |row: usize| if keys.is_null(row) { keyless } else { partition_for(keys.value(row), partitions) };
+        let place = |row: usize| {
+            if let Some(named) = &named {
+                named.value(row).rem_euclid(partitions)
+            } else if keys.is_null(row) {
+                keyless
+            } else {
+                partition_for(keys.value(row), partitions)
+            }
+        };
         let arrivals: Option<ScalarBuffer<i64>> =
             arrivals.map(|a| batch.meta.seq.iter().map(|&s| a.get(s as usize).copied().unwrap_or(i64::MAX)).collect());
         for (partition, rows) in by_partition(partitions, batch.len(), place) {

@@ -187,7 +187,7 @@ impl Running {
             Some(Statement::InsertValues(_)) => {
                 self.execute(&raw.text)?;
                 self.pending = true;
-                if self.mode.batching == Batching::One { self.settle() } else { Ok(()) }
+                if self.mode.batching == Batching::One || self.has_loop()? { self.settle() } else { Ok(()) }
             }
             _ => self.execute(&raw.text),
         }
@@ -220,6 +220,13 @@ impl Running {
             })?;
         }
         Ok(())
+    }
+
+    /// True if a query reads what its own tasks answer it: what it gives out on the way depends on when answers come.
+    fn has_loop(&self) -> Result<bool, Wrong> {
+        let answering =
+            self.world.queries().iter().map(|query| self.world.answers_itself(query)).collect::<Result<Vec<_>, _>>();
+        Ok(answering.map_err(|e| Wrong::of(Kind::Processing, &e))?.contains(&true))
     }
 
     /// Lets rows flow until nothing moves.

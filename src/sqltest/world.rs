@@ -186,6 +186,18 @@ impl World {
         topics
     }
 
+    /// True if tasks of the query read what others answer them: then it is a loop.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    pub fn answers_itself(&self, query: &PersistentQuery) -> Result<bool, Diagnostic> {
+        let of_query = format!("query_{}-", query.id);
+        let topics = self.log().topics()?;
+        Ok(topics
+            .iter()
+            .any(|t| t.name.as_str().contains(&of_query) && t.name.as_str().ends_with("ForeignKeyJoin-response")))
+    }
+
     /// The source that says how a topic is written.
     pub fn source_of(&self, topic: &TopicName) -> Option<&Arc<Source>> {
         self.sources.get(topic)

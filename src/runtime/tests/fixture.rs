@@ -334,7 +334,7 @@ pub fn exploded_and_joined() -> Topology {
             match port {
                 Port::Node(i) => *i += 1,
                 Port::Input(0) if at == 2 => *port = Port::Node(0),
-                Port::Input(_) => {}
+                Port::Input(_) | Port::Side(_) => {}
             }
         }
     }
