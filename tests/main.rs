@@ -6,6 +6,8 @@ mod conformance;
 mod examples;
 mod grammar;
 mod http;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod limits;
 mod maintenance;
 mod shell;

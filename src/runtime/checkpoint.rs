@@ -136,6 +136,8 @@ pub(super) struct Checkpoint {
     inputs: Vec<InputMark>,
     stores: Vec<StoreMark>,
     on_its_way: Option<OnItsWay>,
+    /// since when the task's partitions are this node's
+    tenure: u64,
     share: Share,
     lost: BTreeMap<LossKind, u64>,
     last_commit_ms: i64,
@@ -154,6 +156,7 @@ impl Checkpoint {
         shared: &QueryShared,
         graph: &mut Graph,
         task: (usize, i32),
+        tenure: u64,
         inputs: Vec<InputMark>,
         now_ms: i64,
     ) -> Result<Self, TaskError> {
@@ -176,6 +179,7 @@ impl Checkpoint {
             inputs,
             stores,
             on_its_way: None,
+            tenure,
             share: Share { budgets: [shared.memory.clone(), shared.query_memory.clone()], bytes: 0 },
             lost: BTreeMap::new(),
             last_commit_ms: now_ms,
@@ -186,6 +190,11 @@ impl Checkpoint {
     /// Committed position of an input.
     pub fn committed(&self, input: usize) -> Position {
         self.inputs[input].committed
+    }
+
+    /// Position of an input as of the commit on its way, else of the last one.
+    pub fn promised(&self, input: usize) -> Position {
+        self.on_its_way.as_ref().map_or(self.inputs[input].committed, |commit| commit.positions[input])
     }
 
     /// When the last commit was, in ms.
@@ -279,7 +288,7 @@ impl Checkpoint {
             }
         };
         self.on_its_way = Some(OnItsWay { answer, places, blocks, positions: positions.to_vec() });
-        session.commit(commit, Box::new(done));
+        session.commit(self.tenure, commit, Box::new(done));
         Ok(false)
     }
 
@@ -318,7 +327,14 @@ impl Checkpoint {
         behind.then_some(self.next_write_ms)
     }
 
-    /// Writes behind and keeps to the memory budget, where it is time to. To be called right after a commit.
+    /// True if it is time to write behind, or to give memory back.
+    pub fn wants_write(&self, shared: &QueryShared, now_ms: i64) -> bool {
+        let due = self.write_due_ms().is_some_and(|due| due <= now_ms);
+        let blocks: usize = self.stores.iter().map(|mark| mark.block_bytes).sum();
+        due || blocks >= shared.config.changelog_max_bytes || self.share.target(self.share.bytes).is_some()
+    }
+
+    /// Writes behind and keeps to the memory budget, where it is time to. To be called right after a commit, with nothing changed since.
     ///
     /// # Errors
     /// If the log fails; the task must be restored.

@@ -393,7 +393,7 @@ impl Runtime {
             topology.subs.iter().enumerate().flat_map(|(s, spec)| (0..spec.partitions).map(move |p| (s, p))).collect();
         // driven by hand, reads and commits may wait
         let session = match &self.scheduler {
-            Some(_) => self.log.session(&spec.owner)?,
+            Some(_) => self.log.session(&spec.owner, &input_topics(&topology))?,
             None => None,
         };
         let own_pace = Pace { interval_ms: self.config.commit_interval_ms, drained_ms: 0 };
@@ -494,6 +494,15 @@ fn owners(spec: &QuerySpec) -> Vec<Owner> {
     owners.sort();
     owners.dedup();
     owners
+}
+
+/// All topics that a query reads, each once.
+fn input_topics(topology: &crate::plan::topology::Topology) -> Vec<TopicName> {
+    let inputs = topology.subs.iter().flat_map(|sub| &sub.inputs);
+    let mut topics: Vec<TopicName> = inputs.map(|input| input_topic(topology, input)).collect();
+    topics.sort();
+    topics.dedup();
+    topics
 }
 
 /// Steps a task until it is out of input, and commits; true if it did anything.

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::diagnostic::ErrorClass;
 use crate::operator::LossKind;
 use crate::plan::topology::InputSpec;
-use crate::topic::{Commit, Log, Offset, Owner, Pace, Position, Session, TopicError, TopicPartition};
+use crate::topic::{Commit, Log, Offset, Owner, Pace, Position, Session, Tenure, TopicError, TopicPartition};
 use crate::types::{QueryId, TopicName};
 
 use super::checkpoint::MemoryBudget;
@@ -238,6 +238,8 @@ const ABORTED_MS: i64 = 50;
 
 struct Slot {
     task: Option<Box<Task>>,
+    /// the tenure that the task was made in
+    tenure: u64,
     failures: u32,
     retry_at_ms: i64,
 }
@@ -257,7 +259,7 @@ pub(super) struct TaskCell {
 impl TaskCell {
     pub fn new(query: Arc<QueryShared>, sub: usize, partition: i32) -> Arc<Self> {
         let progress = Arc::new(TaskProgress::new(&query.spec.topology, sub, partition));
-        let slot = Mutex::new(Slot { task: None, failures: 0, retry_at_ms: i64::MIN });
+        let slot = Mutex::new(Slot { task: None, tenure: 0, failures: 0, retry_at_ms: i64::MIN });
         Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
     }
 
@@ -270,6 +272,9 @@ impl TaskCell {
         if self.query.is_stopped() {
             slot.task = None;
             return Next::Finished;
+        }
+        if !self.is_here(&mut slot) {
+            return Next::Park(None);
         }
         if self.query.is_paused() {
             self.settle(&mut slot);
@@ -296,6 +301,26 @@ impl TaskCell {
             }
             Err(error) => self.fail(&mut slot, &error),
         }
+    }
+
+    /// True if the task's partitions are this node's; one of another tenure is thrown away.
+    fn is_here(&self, slot: &mut Slot) -> bool {
+        let Some(session) = &self.query.session else { return true };
+        let (tenure, state) = match session.tenure(&self.progress.inputs) {
+            Tenure::Here(tenure) if tenure == slot.tenure => return true,
+            Tenure::Here(tenure) => (tenure, TaskState::Restoring),
+            Tenure::Elsewhere => (0, TaskState::Elsewhere),
+            Tenure::Undecided => (0, TaskState::Restoring),
+        };
+        slot.task = None;
+        slot.tenure = tenure;
+        slot.retry_at_ms = i64::MIN;
+        self.progress.set(state);
+        self.query.tell_waiters();
+        if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {
+            materialization.publish(self.partition, Vec::new());
+        }
+        tenure != 0
     }
 
     /// Drives the task by hand.
@@ -353,11 +378,12 @@ impl TaskCell {
         slot: &mut Slot,
         call: impl FnOnce(&mut Task) -> Result<R, TaskError>,
     ) -> Result<R, TaskError> {
+        let tenure = slot.tenure;
         let task = &mut slot.task;
         let call = AssertUnwindSafe(|| {
             if task.is_none() {
                 self.progress.set(TaskState::Restoring);
-                *task = Some(Box::new(Task::restore(&self.query, &self.progress, self.partition)?));
+                *task = Some(Box::new(Task::restore(&self.query, &self.progress, self.partition, tenure)?));
                 self.progress.set(TaskState::Running);
                 self.query.tell_waiters();
             }
@@ -466,7 +492,7 @@ impl RunningQuery {
             QueryState::Restoring
         } else if any(TaskState::Created) {
             QueryState::Created
-        } else if any(TaskState::Running) {
+        } else if any(TaskState::Running) || any(TaskState::Elsewhere) {
             QueryState::Running
         } else {
             QueryState::Stopped
@@ -481,7 +507,8 @@ impl RunningQuery {
     /// True if every task has committed all that its inputs hold.
     pub fn is_caught_up(&self) -> bool {
         let stop_at = self.shared.spec.settings.stop_at.as_ref();
-        self.cells.iter().filter(|c| c.progress.state() != TaskState::Finished).all(|cell| {
+        let is_ours = |c: &&Arc<TaskCell>| !matches!(c.progress.state(), TaskState::Finished | TaskState::Elsewhere);
+        self.cells.iter().filter(is_ours).all(|cell| {
             !cell.progress.open.load(Ordering::SeqCst)
                 && cell.progress.inputs.iter().zip(&cell.progress.committed).all(|(at, committed)| {
                     let Ok(end) = self.shared.log.undecided_end(at) else { return false };

@@ -89,6 +89,8 @@ pub(super) enum TaskState {
     Failed,
     /// read all it was to read
     Finished,
+    /// runs on another node
+    Elsewhere,
 }
 
 impl TaskProgress {
@@ -118,6 +120,7 @@ impl TaskProgress {
             1 => TaskState::Restoring,
             2 => TaskState::Running,
             3 => TaskState::Failed,
+            5 => TaskState::Elsewhere,
             _ => TaskState::Finished,
         }
     }
@@ -166,7 +169,12 @@ impl Task {
     ///
     /// # Errors
     /// If an operator cannot be made or the log cannot be read.
-    pub fn restore(shared: &Arc<QueryShared>, progress: &Arc<TaskProgress>, partition: i32) -> Result<Self, TaskError> {
+    pub fn restore(
+        shared: &Arc<QueryShared>,
+        progress: &Arc<TaskProgress>,
+        partition: i32,
+        tenure: u64,
+    ) -> Result<Self, TaskError> {
         let topology = &shared.spec.topology;
         let spec = &topology.subs[progress.sub];
         let partitions_of = |topic: &TopicName| shared.partitions_of(topic);
@@ -192,7 +200,7 @@ impl Task {
         let mut group = PartitionGroup::new(order, inputs.iter().map(|i| i.resume.offset));
         inputs.iter().enumerate().for_each(|(n, input)| group.consumed_before(n, input.resume.consumed));
         let checkpoint =
-            Checkpoint::restore(shared, &mut graph, (progress.sub, partition), marks, shared.clock.now_ms())?;
+            Checkpoint::restore(shared, &mut graph, (progress.sub, partition), tenure, marks, shared.clock.now_ms())?;
         let mut env = StepEnv::default();
         env.ctx.coalesce = shared.spec.settings.coalesce;
         env.ctx.outer_emit_interval_ms = shared.spec.settings.outer_emit_interval_ms;
@@ -278,6 +286,10 @@ impl Task {
         let interval = self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace.interval_ms);
         let start = self.shared.clock.now_ms();
         loop {
+            // what is written behind must be committed, all of it: no steps while that is awaited
+            if !self.collect(self.shared.clock.now_ms())? && self.wants_write() {
+                return Ok(Next::Park(None));
+            }
             let stepped = self.step(limits)?;
             let now = self.shared.clock.now_ms();
             match stepped {
@@ -319,13 +331,8 @@ impl Task {
     /// The task must be restored.
     pub fn commit(&mut self) -> Result<bool, TaskError> {
         let now_ms = self.shared.clock.now_ms();
-        match self.checkpoint.collect()? {
-            Collected::None => {}
-            Collected::Pending => return Ok(false),
-            Collected::Committed => {
-                self.tell_commit();
-                self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)?;
-            }
+        if !self.collect(now_ms)? {
+            return Ok(false);
         }
         if self.has_work() {
             let positions: Vec<Position> = (0..self.inputs.len()).map(|i| self.group.position(i)).collect();
@@ -344,9 +351,28 @@ impl Task {
         Ok(true)
     }
 
+    /// Looks after the commit that is on its way; false if it is not decided.
+    fn collect(&mut self, now_ms: i64) -> Result<bool, TaskError> {
+        match self.checkpoint.collect()? {
+            Collected::None => {}
+            Collected::Pending => return Ok(false),
+            Collected::Committed => {
+                self.tell_commit();
+                if !self.stepped {
+                    self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn wants_write(&self) -> bool {
+        self.checkpoint.wants_write(&self.shared, self.shared.clock.now_ms())
+    }
+
     /// True if there is something to commit.
     fn has_work(&self) -> bool {
-        let moved = |i| self.group.position(i) != self.checkpoint.committed(i);
+        let moved = |i| self.group.position(i) != self.checkpoint.promised(i);
         self.stepped || !self.env.out.is_empty() || (0..self.inputs.len()).any(moved)
     }
 

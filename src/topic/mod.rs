@@ -278,6 +278,17 @@ pub struct Pace {
     pub drained_ms: i64,
 }
 
+/// Whether a task's partitions are this node's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenure {
+    /// they are; the number tells this time from others, and a commit of another time fails
+    Here(u64),
+    /// another node has them
+    Elsewhere,
+    /// it is not decided yet; watchers of the topics are woken when it is
+    Undecided,
+}
+
 /// A query's own way to the log on this node, for logs where reads and commits take their time: reads do not wait, and commits of several
 /// tasks are made together while the tasks go on.
 pub trait Session: Send + Sync {
@@ -288,8 +299,11 @@ pub trait Session: Send + Sync {
     /// As [`Log::read`].
     fn read(&self, owner: &Owner, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError>;
 
-    /// Begins a commit, atomic as [`Log::commit`]'s; commits of one task are made in their order.
-    fn commit(&self, commit: Commit, done: CommitDone);
+    /// Whether partitions that a task reads are this node's. To be asked before positions and state are.
+    fn tenure(&self, inputs: &[TopicPartition]) -> Tenure;
+
+    /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order.
+    fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 
     /// How often to commit.
     fn pace(&self) -> Pace;
@@ -346,13 +360,13 @@ pub trait Log: Send + Sync + 'static {
     /// Nothing was applied; [`TopicError::class`] says whether it may work later.
     fn commit(&self, commit: Commit) -> Result<Receipt, TopicError>;
 
-    /// The way of the query with this group to the log, if the log wants reads and commits to go another way than [`Self::read`] and
+    /// The way of the query with this group, which reads these topics, to the log, if the log wants reads and commits to go another way than [`Self::read`] and
     /// [`Self::commit`].
     ///
     /// # Errors
     /// If the log cannot be reached.
-    fn session(&self, owner: &Owner) -> Result<Option<Arc<dyn Session>>, TopicError> {
-        let _ = owner;
+    fn session(&self, owner: &Owner, topics: &[TopicName]) -> Result<Option<Arc<dyn Session>>, TopicError> {
+        let _ = (owner, topics);
         Ok(None)
     }
 

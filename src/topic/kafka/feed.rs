@@ -15,6 +15,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 use super::Shared;
 use super::columns::Columns;
 use super::failure::Failure;
+use super::membership::Membership;
 use super::native::{Consumer, Event, GroupMetadata};
 use super::scan::without_empty_headers;
 use crate::topic::{Fetched, Offset, Owner, RawBatch, ReadLimit, TopicError, TopicPartition};
@@ -26,6 +27,8 @@ const WAIT: Duration = Duration::from_millis(50);
 const ALL_BYTES: usize = 16 << 20;
 /// Bytes of a partition from which its fetching stops while others starve.
 const PAUSE_BYTES: usize = 8 << 20;
+/// How long a member of a group may rest before it is heard of again.
+const REST: Duration = Duration::from_millis(500);
 /// Bytes of a partition below which its fetching goes on.
 const RESUME_BYTES: usize = 1 << 20;
 
@@ -53,11 +56,11 @@ struct Feeds {
 }
 
 impl Feeds {
-    /// True if the thread should rest until somebody reads.
-    fn is_full(&self) -> bool {
+    /// True if the thread should rest until somebody reads. A member of a group must be heard of, so it never rests before it reads.
+    fn is_full(&self, member: bool) -> bool {
         let bytes: usize = self.feeds.values().map(|f| f.bytes).sum();
         let starving = self.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
-        self.feeds.is_empty() || (bytes >= ALL_BYTES && !starving)
+        (self.feeds.is_empty() && !member) || (bytes >= ALL_BYTES && !starving)
     }
 }
 
@@ -65,6 +68,8 @@ impl Feeds {
 pub(super) struct Feeder {
     shared: Arc<Shared>,
     consumer: Box<Consumer>,
+    /// `None`: the group has no say, partitions are those that are read
+    membership: Option<Arc<Membership>>,
     feeds: Mutex<Feeds>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -79,13 +84,24 @@ struct Taken {
 }
 
 impl Feeder {
-    /// A consumer of `owner`'s group, with its thread.
-    pub fn start(shared: &Arc<Shared>, owner: &Owner) -> Result<Arc<Self>, TopicError> {
+    /// A consumer of `owner`'s group, with its thread; with a membership it joins the group for `topics`.
+    pub fn start(
+        shared: &Arc<Shared>,
+        owner: &Owner,
+        membership: Option<(Arc<Membership>, &[TopicName])>,
+    ) -> Result<Arc<Self>, TopicError> {
         let config = shared.options.consumer(&shared.admin.outer(&owner.0));
-        let consumer = Consumer::new(&config, None).map_err(|f| f.of("read from Kafka"))?;
+        let rebalanced = membership.as_ref().map(|(membership, topics)| membership.rebalanced(shared, topics));
+        let consumer = Consumer::new(&config, rebalanced).map_err(|f| f.of("read from Kafka"))?;
+        if let Some((_, topics)) = &membership {
+            let names: Vec<String> = topics.iter().map(|topic| shared.admin.outer(topic.as_str())).collect();
+            consumer.subscribe(&names).map_err(|f| f.of("join a consumer group"))?;
+        }
+        let membership = membership.map(|(membership, _)| membership);
         let feeder = Arc::new(Self {
             shared: shared.clone(),
             consumer,
+            membership,
             feeds: Mutex::default(),
             changed: Condvar::new(),
             thread: Mutex::default(),
@@ -111,6 +127,11 @@ impl Feeder {
     /// The member of the group that this consumer is.
     pub fn member(&self) -> Option<GroupMetadata> {
         self.consumer.group_metadata()
+    }
+
+    /// Commits offsets outside of a transaction.
+    pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Failure> {
+        self.consumer.commit(offsets)
     }
 
     /// See [`crate::topic::Session::read`].
@@ -156,8 +177,10 @@ impl Feeder {
     fn run(&self) {
         loop {
             let mut feeds = self.feeds.lock();
-            while !feeds.closed && !feeds.assign && feeds.is_full() {
-                self.changed.wait(&mut feeds);
+            let member = self.membership.is_some();
+            let mut rested = false;
+            while !feeds.closed && !feeds.assign && !rested && feeds.is_full(member) {
+                rested = self.changed.wait_for(&mut feeds, REST).timed_out() && member;
             }
             if feeds.closed {
                 return;
@@ -165,7 +188,7 @@ impl Feeder {
             if std::mem::take(&mut feeds.assign) {
                 self.assign(&mut feeds);
             }
-            self.balance(&mut feeds);
+            self.balance(&mut feeds, rested);
             drop(feeds);
             let mut taken: Vec<Taken> = Vec::new();
             self.take(&mut taken);
@@ -176,6 +199,9 @@ impl Feeder {
     fn assign(&self, feeds: &mut Feeds) {
         let mut list = TopicPartitionList::with_capacity(feeds.feeds.len());
         for (at, feed) in &mut feeds.feeds {
+            if self.membership.as_ref().is_some_and(|membership| !membership.has(at)) {
+                continue;
+            }
             feed.moved = false;
             feed.paused = false;
             // The end is reported anew to an assignment.
@@ -192,11 +218,12 @@ impl Feeder {
     }
 
     /// Stops fetching of partitions that hold much while others hold nothing, and starts it again.
-    fn balance(&self, feeds: &mut Feeds) {
-        let starving = feeds.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
+    fn balance(&self, feeds: &mut Feeds, rested: bool) {
+        let starving = rested || feeds.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (at, feed) in &mut feeds.feeds {
-            if !feed.paused && feed.bytes >= PAUSE_BYTES && starving {
+            let limit = if rested { 1 } else { PAUSE_BYTES };
+            if !feed.paused && feed.bytes >= limit && starving {
                 feed.paused = true;
                 pause.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
             } else if feed.paused && feed.bytes < RESUME_BYTES {
@@ -245,6 +272,13 @@ impl Feeder {
     fn put(&self, taken: Vec<Taken>) {
         let mut grown: Vec<TopicName> = Vec::new();
         let mut feeds = self.feeds.lock();
+        if self.membership.as_ref().is_some_and(|membership| membership.take_change()) {
+            // Whoever reads on says from where; who asked in between asks again.
+            grown.extend(feeds.feeds.drain().map(|(at, _)| at.topic));
+            feeds.assign = false;
+            drop(feeds);
+            return self.shared.watchers.wake(&grown);
+        }
         for Taken { at, columns, end, failed } in taken {
             let Some(feed) = feeds.feeds.get_mut(&at).filter(|f| !f.moved) else { continue };
             if let Some(failure) = failed {

@@ -9,6 +9,7 @@ mod changelog;
 mod columns;
 mod failure;
 mod feed;
+mod membership;
 mod native;
 mod options;
 mod scan;
@@ -43,7 +44,7 @@ use native::Consumer;
 pub use options::KafkaOptions;
 use scan::Scanners;
 use session::KafkaSession;
-use writer::Writer;
+use writer::{NoMembers, Writer};
 
 /// How long a restore waits for transactions of others to be decided.
 const UNDECIDED: Duration = Duration::from_secs(90);
@@ -214,14 +215,14 @@ impl Log for KafkaLog {
         Writer::check(&self.shared, &commit)?;
         let grown = grown(&commit);
         let commits = [commit];
-        let receipt = self.writer.lock().apply(&commits, &|_| None)?.pop().unwrap_or_default();
+        let receipt = self.writer.lock().apply(&commits, &NoMembers)?.pop().unwrap_or_default();
         self.wait_visible(&commits[0].outputs, &receipt)?;
         self.shared.watchers.wake(&grown);
         Ok(receipt)
     }
 
-    fn session(&self, owner: &Owner) -> Result<Option<Arc<dyn Session>>, TopicError> {
-        Ok(Some(Arc::new(KafkaSession::open(&self.shared, owner)?)))
+    fn session(&self, owner: &Owner, topics: &[TopicName]) -> Result<Option<Arc<dyn Session>>, TopicError> {
+        Ok(Some(Arc::new(KafkaSession::open(&self.shared, owner, topics)?)))
     }
 
     fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {

@@ -172,6 +172,22 @@ impl Consumer {
         check(unsafe { rd::rd_kafka_assign(self.rk.as_ptr(), partitions.ptr()) })
     }
 
+    /// Reads nothing; to be said when partitions were taken away.
+    pub fn unassign(&self) -> Result<(), Failure> {
+        // SAFETY: the client is alive; no list means no partitions.
+        check(unsafe { rd::rd_kafka_assign(self.rk.as_ptr(), ptr::null()) })
+    }
+
+    /// Joins the group for these topics.
+    pub fn subscribe(&self, topics: &[String]) -> Result<(), Failure> {
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            list.add_topic_unassigned(topic);
+        }
+        // SAFETY: both are alive; librdkafka copies the list.
+        check(unsafe { rd::rd_kafka_subscribe(self.rk.as_ptr(), list.ptr()) })
+    }
+
     /// Stops or starts fetching of partitions.
     pub fn pause(&self, partitions: &TopicPartitionList, pause: bool) {
         // SAFETY: both are alive; errors stand in the list and mean partitions that are not assigned.

@@ -8,21 +8,30 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+use rdkafka::TopicPartitionList;
 
+use super::failure::Failure;
 use super::feed::Feeder;
+use super::membership::Membership;
 use super::native::GroupMetadata;
-use super::writer::Writer;
+use super::writer::{Members, Writer};
 use super::{Shared, grown};
-use crate::topic::{Commit, CommitDone, Fetched, Offset, Owner, Pace, ReadLimit, Session, TopicError, TopicPartition};
+use crate::topic::{
+    Commit, CommitDone, Fetched, Offset, Owner, Pace, ReadLimit, Session, Tenure, TopicError, TopicPartition,
+};
+use crate::types::TopicName;
 
 /// Time between commits under load, in ms.
 const INTERVAL_MS: i64 = 100;
 /// Time between commits when inputs are drained, in ms.
 const DRAINED_MS: i64 = 20;
 
+/// A commit as it was handed over: by which tenure, and who hears of it.
+type Handed = (u64, Commit, CommitDone);
+
 #[derive(Default)]
 struct Waiting {
-    commits: VecDeque<(Commit, CommitDone)>,
+    commits: VecDeque<Handed>,
     closed: bool,
 }
 
@@ -34,23 +43,47 @@ struct Queue {
 
 type Feeders = Mutex<HashMap<Owner, Arc<Feeder>>>;
 
+/// The groups' members at the time of a commit.
+struct MembersNow {
+    owner: Owner,
+    feeder: Arc<Feeder>,
+    member: Option<GroupMetadata>,
+}
+
+impl Members for MembersNow {
+    fn member(&self, owner: &Owner) -> Option<&GroupMetadata> {
+        self.member.as_ref().filter(|_| *owner == self.owner)
+    }
+
+    fn commit(&self, owner: &Owner, offsets: &TopicPartitionList) -> Option<Result<(), Failure>> {
+        (*owner == self.owner).then(|| self.feeder.commit(offsets))
+    }
+}
+
 /// A query on this node.
 pub(super) struct KafkaSession {
     shared: Arc<Shared>,
     feeders: Arc<Feeders>,
+    membership: Arc<Membership>,
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl KafkaSession {
-    pub fn open(shared: &Arc<Shared>, owner: &Owner) -> Result<Self, TopicError> {
+    pub fn open(shared: &Arc<Shared>, owner: &Owner, topics: &[TopicName]) -> Result<Self, TopicError> {
         let (queue, feeders) = (Arc::<Queue>::default(), Arc::<Feeders>::default());
+        let membership = Arc::<Membership>::default();
+        let main = Feeder::start(shared, owner, Some((membership.clone(), topics)))?;
+        feeders.lock().insert(owner.clone(), main.clone());
         let name = shared.admin.outer(&format!("{}-{}", owner.0, shared.node));
         let writer = Writer::new(shared.clone(), shared.options.exactly_once.then_some(name));
-        let committer = Committer { shared: shared.clone(), queue: queue.clone(), feeders: feeders.clone(), writer };
+        let (main_owner, waiting) = (owner.clone(), queue.clone());
+        let (shared, members) = (shared.clone(), membership.clone());
+        let committer =
+            Committer { shared: shared.clone(), queue: waiting, owner: main_owner, main, membership: members, writer };
         let thread = std::thread::Builder::new().name("kafka-commit".to_owned()).spawn(move || committer.run());
         let thread = thread.map_err(|e| TopicError::Io { what: "start a thread".into(), reason: e.to_string() })?;
-        Ok(Self { shared: shared.clone(), feeders, queue, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, feeders, membership, queue, thread: Mutex::new(Some(thread)) })
     }
 
     fn feeder(&self, owner: &Owner) -> Result<Arc<Feeder>, TopicError> {
@@ -58,7 +91,7 @@ impl KafkaSession {
         if let Some(feeder) = feeders.get(owner) {
             return Ok(feeder.clone());
         }
-        let feeder = Feeder::start(&self.shared, owner)?;
+        let feeder = Feeder::start(&self.shared, owner, None)?;
         feeders.insert(owner.clone(), feeder.clone());
         Ok(feeder)
     }
@@ -69,13 +102,17 @@ impl Session for KafkaSession {
         self.feeder(owner)?.read(at, from, limit)
     }
 
-    fn commit(&self, commit: Commit, done: CommitDone) {
+    fn tenure(&self, inputs: &[TopicPartition]) -> Tenure {
+        self.membership.tenure(inputs)
+    }
+
+    fn commit(&self, tenure: u64, commit: Commit, done: CommitDone) {
         let mut waiting = self.queue.waiting.lock();
         if waiting.closed {
             drop(waiting);
             return done(Err(TopicError::Aborted("the query is stopped".to_owned())));
         }
-        waiting.commits.push_back((commit, done));
+        waiting.commits.push_back((tenure, commit, done));
         drop(waiting);
         self.queue.changed.notify_all();
     }
@@ -107,7 +144,9 @@ impl Drop for KafkaSession {
 struct Committer {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    feeders: Arc<Feeders>,
+    owner: Owner,
+    main: Arc<Feeder>,
+    membership: Arc<Membership>,
     writer: Writer,
 }
 
@@ -119,7 +158,7 @@ impl Committer {
     }
 
     /// All commits that wait; `None` after the last one of a closed session.
-    fn next(&self) -> Option<VecDeque<(Commit, CommitDone)>> {
+    fn next(&self) -> Option<VecDeque<Handed>> {
         let mut waiting = self.queue.waiting.lock();
         while waiting.commits.is_empty() {
             if waiting.closed {
@@ -130,9 +169,15 @@ impl Committer {
         Some(std::mem::take(&mut waiting.commits))
     }
 
-    fn commit(&mut self, taken: VecDeque<(Commit, CommitDone)>) {
+    fn commit(&mut self, taken: VecDeque<Handed>) {
+        // First the member's generation, then whether the tenures still stand: so the generation is theirs.
+        let members = MembersNow { owner: self.owner.clone(), feeder: self.main.clone(), member: self.main.member() };
         let (mut commits, mut told) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
-        for (commit, done) in taken {
+        for (tenure, commit, done) in taken {
+            if !self.membership.is_now(tenure) {
+                done(Err(TopicError::Aborted("its partitions were given to another node".to_owned())));
+                continue;
+            }
             match Writer::check(&self.shared, &commit) {
                 Ok(()) => {
                     commits.push(commit);
@@ -144,9 +189,7 @@ impl Committer {
         if commits.is_empty() {
             return;
         }
-        let feeders = self.feeders.clone();
-        let member = |owner: &Owner| -> Option<GroupMetadata> { feeders.lock().get(owner)?.member() };
-        match self.writer.apply(&commits, &member) {
+        match self.writer.apply(&commits, &members) {
             Ok(receipts) => {
                 told.into_iter().zip(receipts).for_each(|(done, receipt)| done(Ok(receipt)));
                 commits.iter().for_each(|commit| self.shared.watchers.wake(&grown(commit)));

@@ -178,6 +178,74 @@ fn what_was_read_can_be_dropped() {
     assert!(matches!(f.log.trim(&at("u"), 0), Err(TopicError::UnknownTopic(_))));
 }
 
+/// Waits until `done`, at most half a minute.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !done() {
+        assert!(std::time::Instant::now() < deadline, "{what} did not come");
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+}
+
+/// Commits a position as of `tenure` and waits for the answer.
+fn commit_position(
+    session: &dyn Session,
+    tenure: u64,
+    at: &TopicPartition,
+    offset: Offset,
+) -> Result<Receipt, TopicError> {
+    let (send, answer) = std::sync::mpsc::channel();
+    let positions = vec![(Owner::new("q"), at.clone(), Position { offset, consumed: 0 })];
+    let done = move |result| send.send(result).unwrap();
+    session.commit(tenure, Commit { positions, ..Commit::default() }, Box::new(done));
+    answer.recv().unwrap()
+}
+
+#[test]
+fn nodes_share_the_partitions_of_a_query() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(options) = options(one.path()) else { return };
+    let clock = Arc::new(ManualClock::new(0));
+    let first = KafkaLog::open(options.clone(), clock.clone()).unwrap();
+    let second = KafkaLog::open(KafkaOptions { state_dir: two.path().to_owned(), ..options }, clock).unwrap();
+    make_topic(&*first, "t", 2, Cleanup::default());
+    first
+        .commit(outputs(vec![append("t", 0, &[(None, Some("x"), 1)]), append("t", 1, &[(None, Some("y"), 1)])]))
+        .unwrap();
+    let places = [at("t"), TopicPartition::new("t", 1)];
+    let owner = Owner::new("q");
+    let a = first.session(&owner, &["t".into()]).unwrap().unwrap();
+    let here = |session: &Arc<dyn Session>| {
+        let has = |at: &&TopicPartition| matches!(session.tenure(&[(*at).clone()]), Tenure::Here(_));
+        places.iter().filter(has).count()
+    };
+    wait_until("the first node's partitions", || here(&a) == 2);
+    let Tenure::Here(before) = a.tenure(&places) else { panic!("both are here") };
+    commit_position(&*a, before, &places[0], 1).unwrap();
+    let read = || a.read(&owner, &places[1], 0, ReadLimit::default()).unwrap();
+    let mut got = read();
+    wait_until("the record", || {
+        got = if got.batch.is_empty() { read() } else { return true };
+        false
+    });
+    assert_eq!((got.batch.values.value(0), got.next), (&b"y"[..], 1));
+
+    let b = second.session(&owner, &["t".into()]).unwrap().unwrap();
+    wait_until("the second node's share", || here(&a) == 1 && here(&b) == 1);
+    // What was begun before the change may not be committed after it.
+    assert!(matches!(commit_position(&*a, before, &places[0], 7), Err(TopicError::Aborted(_))));
+    assert_eq!(
+        second.positions(&owner).unwrap(),
+        BTreeMap::from([(places[0].clone(), Position { offset: 1, consumed: 0 })])
+    );
+    a.close();
+    wait_until("all partitions at the second node", || here(&b) == 2);
+    let Tenure::Here(now) = b.tenure(&places) else { panic!("both are there") };
+    commit_position(&*b, now, &places[0], 2).unwrap();
+    assert_eq!(first.positions(&owner).unwrap()[&places[0]].offset, 2);
+    b.close();
+}
+
 #[test]
 fn limits_of_reads_are_kept() {
     let Some(f) = fixture() else { return };

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
 use parking_lot::Mutex;
+use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -27,6 +28,8 @@ use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, Topic
 
 /// How long a step of a transaction may take before it has failed.
 const STEP: Duration = Duration::from_secs(30);
+/// How long an abort is waited for before reports are taken.
+const ABORT_TRY: Duration = Duration::from_millis(500);
 /// After how many records delivery reports are looked at.
 const POLL_EVERY: usize = 2048;
 
@@ -70,7 +73,26 @@ impl ProducerContext for Deliveries {
 }
 
 /// Whose offsets are committed: the group's member on this node where there is one.
-pub(super) type Members<'a> = &'a dyn Fn(&Owner) -> Option<GroupMetadata>;
+pub(super) trait Members {
+    /// The member.
+    fn member(&self, owner: &Owner) -> Option<&GroupMetadata>;
+
+    /// Commits offsets as the member, outside of a transaction; `None` if there is none.
+    fn commit(&self, owner: &Owner, offsets: &TopicPartitionList) -> Option<Result<(), Failure>>;
+}
+
+/// No group has a member on this node.
+pub(super) struct NoMembers;
+
+impl Members for NoMembers {
+    fn member(&self, _: &Owner) -> Option<&GroupMetadata> {
+        None
+    }
+
+    fn commit(&self, _: &Owner, _: &TopicPartitionList) -> Option<Result<(), Failure>> {
+        None
+    }
+}
 
 /// A producer, made when it is first needed and again after it broke.
 pub(super) struct Writer {
@@ -113,7 +135,7 @@ impl Writer {
     }
 
     /// Applies checked commits together.
-    pub fn apply(&mut self, commits: &[Commit], members: Members<'_>) -> Result<Vec<Receipt>, TopicError> {
+    pub fn apply(&mut self, commits: &[Commit], members: &dyn Members) -> Result<Vec<Receipt>, TopicError> {
         let done = self.try_apply(commits, members);
         if let Err((failure, in_transaction)) = done {
             let fatal = failure.fatal || !in_transaction || self.transactional.is_none() || !self.abort();
@@ -128,17 +150,25 @@ impl Writer {
     }
 
     fn abort(&self) -> bool {
-        self.producer.as_ref().is_some_and(|producer| {
-            let aborted = producer.abort_transaction(STEP);
-            if let Err(error) = &aborted {
-                tracing::debug!("a transaction cannot be aborted: {error}");
+        let Some(producer) = &self.producer else { return false };
+        let deadline = Instant::now() + STEP;
+        loop {
+            match producer.abort_transaction(ABORT_TRY).map_err(Failure::from) {
+                Ok(()) => return true,
+                // It waits for reports of deliveries, which somebody must take.
+                Err(failure) if failure.retriable && Instant::now() < deadline => {
+                    producer.poll(Duration::from_millis(20));
+                }
+                Err(failure) => {
+                    tracing::debug!("a transaction cannot be aborted: {}", failure.reason);
+                    return false;
+                }
             }
-            aborted.is_ok()
-        })
+        }
     }
 
     /// The failure tells whether a transaction was open.
-    fn try_apply(&mut self, commits: &[Commit], members: Members<'_>) -> Result<Vec<Receipt>, (Failure, bool)> {
+    fn try_apply(&mut self, commits: &[Commit], members: &dyn Members) -> Result<Vec<Receipt>, (Failure, bool)> {
         let before = |e: Failure| (e, false);
         self.open().map_err(before)?;
         let Some(producer) = self.producer.take() else { return Err(before(Failure::said("no producer".into()))) };
@@ -255,7 +285,7 @@ impl Writer {
         &self,
         producer: &BaseProducer<Deliveries>,
         commits: &[Commit],
-        members: Members<'_>,
+        members: &dyn Members,
     ) -> Result<(), Failure> {
         let mut by_owner: BTreeMap<&Owner, BTreeMap<&TopicPartition, Position>> = BTreeMap::new();
         for (owner, at, position) in commits.iter().flat_map(|c| &c.positions) {
@@ -265,15 +295,16 @@ impl Writer {
             let positions: Vec<_> = positions.into_iter().map(|(at, position)| (at.clone(), position)).collect();
             let list = self.shared.admin.offsets(&positions).map_err(|e| Failure::said(e.to_string()))?;
             if self.transactional.is_none() {
-                self.shared.commit_plainly(owner, &list)?;
+                members.commit(owner, &list).unwrap_or_else(|| self.shared.commit_plainly(owner, &list))?;
                 continue;
             }
             let group = self.shared.admin.outer(&owner.0);
-            let member = members(owner).or_else(|| GroupMetadata::of_group(&group));
+            let nobody = GroupMetadata::of_group(&group);
+            let member = members.member(owner).or(nobody.as_ref());
             let member = member.ok_or_else(|| Failure::said(format!("'{group}' names no group")))?;
             let deadline = Instant::now() + STEP;
             loop {
-                match native::send_offsets(producer.client().native_ptr(), &list, &member, STEP) {
+                match native::send_offsets(producer.client().native_ptr(), &list, member, STEP) {
                     Ok(()) => break,
                     Err(failure) if failure.retriable && Instant::now() < deadline => {}
                     Err(failure) => return Err(failure),
