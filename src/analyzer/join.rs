@@ -63,6 +63,16 @@ pub fn join(
     joined(left, right, &criteria, kind, op, index)
 }
 
+/// What is accepted but had better be written otherwise.
+pub(super) fn warnings(joins: &[ast::Join]) -> Vec<String> {
+    if joins.iter().all(|join| join.within.as_ref().is_none_or(|within| within.grace.is_some())) {
+        return Vec::new();
+    }
+    let text = "A stream-stream join without GRACE PERIOD is deprecated: an outer side's row is given without partner at once, and again \
+                when one comes. Add GRACE PERIOD to hold it until its window closes.";
+    vec![text.to_owned()]
+}
+
 pub(super) fn kind_of(kind: ast::JoinKind) -> JoinKind {
     match kind {
         ast::JoinKind::Inner => JoinKind::Inner,
@@ -124,7 +134,8 @@ fn check_windows(left: &Relation, right: &Relation, clause: &ast::Join) -> Resul
             ))
             .at(span))
         }
-        (Some(l), Some(r)) if l != r => {
+        // streams meet in windows of one start, whatever their sizes
+        (Some(l), Some(r)) if l != r && right.is_table => {
             Err(Diagnostic::user("Implicit repartitioning of windowed sources is not supported: the windows differ in type or size").at(span))
         }
         _ => Ok(()),
@@ -222,7 +233,9 @@ fn side_of(expr: &Expr, left: &Relation, right: &Relation, on: &Expr) -> Result<
 /// True if the bound expression is the relation's one key column.
 pub(super) fn is_key(relation: &Relation, bound: &Bound) -> bool {
     let [key] = relation.key.as_slice() else { return false };
-    bound.expr == column(&key.physical) || key.equivalents.iter().any(|e| bound.expr == column(e))
+    bound.expr == column(&key.physical)
+        || key.equivalents.iter().any(|e| bound.expr == column(e))
+        || key.expressions.contains(&bound.expr)
 }
 
 /// Brings both sides to the join key: repartitions stream sides whose key is another, refuses tables.
@@ -253,10 +266,10 @@ fn same_key(
         }
         return Err(internal("a foreign-key join is one before"));
     }
-    // A stream is moved to the table's format; of two tables the right one, whose key may be written otherwise, but not be another.
-    let same_format = left.key_format == right.key_format;
-    let move_left = !left.is_table && (!left_is_key || !same_format);
-    let move_right = left.is_table && !same_format;
+    // A stream with another key is moved to the table's format; else the table, whose key may be written otherwise, is moved to that of
+    // the left side.
+    let move_left = !left.is_table && !left_is_key;
+    let move_right = !move_left && left.key_format != right.key_format;
     if (move_left && left.window.is_some()) || (move_right && right.window.is_some()) {
         return Err(stream_join::windowed(on.left_ast.span()));
     }
@@ -268,14 +281,14 @@ fn same_key(
         physical: format!("$L{index}"),
         key_format: &right.key_format,
         partitions: right.partitions,
-        role: format!("{prefix}Join-left"),
+        role: format!("{prefix}Join"),
     };
     let to_left = Move {
         key: (&on.right_ast, &on.right),
         physical: format!("$R{index}"),
         key_format: &left.key_format,
         partitions: left.partitions,
-        role: format!("{prefix}Join-right"),
+        role: format!("{prefix}RightSourceKeyed-SelectKey"),
     };
     let new_left = if move_left { moved(&left, to_right)? } else { left.clone() };
     let new_right = if move_right { moved(&right, to_left)? } else { right.clone() };
@@ -301,9 +314,13 @@ fn joined(
     };
     let (left_col, right_col) = (plain(&left, &on.left), plain(&right, &on.right));
     let mut equivalents: Vec<String> = Vec::new();
+    let mut expressions = Vec::new();
     if kind != JoinKind::Full {
+        expressions.extend(left.key[0].expressions.iter().cloned());
+        expressions.extend(left_col.is_none().then(|| on.left.expr.clone()));
+        expressions.extend(right_col.is_none().then(|| on.right.expr.clone()));
         equivalents.extend(left_col.clone());
-        if left_col.is_some() {
+        if left_col.is_some() || is_key(&left, &on.left) {
             equivalents.extend(left.key[0].equivalents.iter().filter(|e| Some(*e) != left_col.as_ref()).cloned());
         }
         equivalents.extend(right_col);
@@ -331,6 +348,8 @@ fn joined(
         physical,
         ty: on.left.ty.clone(),
         equivalents,
+        expressions,
+        of_join: true,
         label: if synthetic { key_name } else { label },
         synthetic,
     }];

@@ -248,13 +248,7 @@ fn rekeyed(
         let plain = relation.columns.iter().find(|c| c.expr() == bound.expr);
         let in_list = select::name_in_list(&select.items, names, expr);
         let part = match plain {
-            Some(c) => KeyPart {
-                physical: c.physical.clone(),
-                ty: c.ty.clone(),
-                equivalents: vec![],
-                label: c.name.clone(),
-                synthetic: false,
-            },
+            Some(c) => KeyPart::plain(c.physical.clone(), c.ty.clone(), c.name.clone()),
             None => {
                 let physical = format!("$P{i}");
                 let name = in_list.unwrap_or_else(|| namer.name_of(expr, &relation));
@@ -266,7 +260,7 @@ fn rekeyed(
                     role: RelRole::Synthetic,
                 });
                 computed.push((expr.clone(), physical.clone(), bound.ty.clone()));
-                KeyPart { physical, ty: bound.ty.clone(), equivalents: vec![], label: sql_text(expr), synthetic: false }
+                KeyPart::plain(physical, bound.ty.clone(), sql_text(expr))
             }
         };
         if keys.iter().any(|(_, k)| k.physical == part.physical) {
@@ -503,6 +497,6 @@ fn finish(
         origin,
         keyless,
         limit: query.limit.map(|l| l.count),
-        warnings: vec![],
+        warnings: query.as_select().map_or_else(Vec::new, |select| join::warnings(&select.joins)),
     })
 }

@@ -64,10 +64,21 @@ pub struct KeyPart {
     pub ty: SqlType,
     /// other columns that always equal it (joins); any of them may stand for the key in a SELECT
     pub equivalents: Vec<String>,
+    /// expressions over the plan that always equal it, and are no columns (joins)
+    pub expressions: Vec<DfExpr>,
+    /// a join made it
+    pub of_join: bool,
     /// how users would name it, for messages and default names
     pub label: String,
     /// true for a synthetic ROWKEY
     pub synthetic: bool,
+}
+
+impl KeyPart {
+    /// A key column that no join made.
+    pub fn plain(physical: String, ty: SqlType, label: String) -> Self {
+        Self { physical, ty, equivalents: vec![], expressions: vec![], of_join: false, label, synthetic: false }
+    }
 }
 
 /// Rows with names, a key and an origin.
@@ -169,13 +180,7 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
         .schema
         .keys()
         .iter()
-        .map(|c| KeyPart {
-            physical: physical(c.name.as_str()),
-            ty: c.ty.clone(),
-            equivalents: vec![],
-            label: c.name.as_str().to_owned(),
-            synthetic: false,
-        })
+        .map(|c| KeyPart::plain(physical(c.name.as_str()), c.ty.clone(), c.name.as_str().to_owned()))
         .collect();
     Ok(Relation {
         plan,

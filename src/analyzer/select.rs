@@ -137,6 +137,16 @@ fn star<'a>(relation: &Relation, of: Option<&str>, span: Span, out: &mut Vec<Ite
         return;
     }
     relation.columns.iter().filter(|c| c.role == RelRole::Synthetic).filter(shown).for_each(&mut push);
+    if !relation.key.iter().all(|k| k.of_join) {
+        // after PARTITION BY: of each source the values, then its pseudo columns, then its old keys; the new key goes first by itself
+        for (alias, _) in &relation.sources {
+            let own = || relation.columns.iter().filter(|c| c.qualifier == *alias).filter(shown);
+            for role in [RelRole::Value, RelRole::Pseudo, RelRole::Bound, RelRole::Key] {
+                own().filter(|c| c.role == role).for_each(&mut push);
+            }
+        }
+        return;
+    }
     for (alias, _) in &relation.sources {
         let own = || relation.columns.iter().filter(|c| c.qualifier == *alias).filter(shown);
         own().filter(|c| c.role == RelRole::Key).for_each(&mut push);
@@ -244,7 +254,10 @@ pub fn split_key(
     for part in &relation.key {
         let stands =
             |c: &Selected| c.expr == column(&part.physical) || part.equivalents.iter().any(|e| c.expr == column(e));
-        let found: Vec<usize> = columns.iter().enumerate().filter(|(_, c)| stands(c)).map(|(i, _)| i).collect();
+        // of several columns that equal the key, the one of the left-most source is the key
+        let rank = |c: &Selected| part.equivalents.iter().position(|e| c.expr == column(e)).map_or(0, |rank| rank + 1);
+        let mut found: Vec<usize> = columns.iter().enumerate().filter(|(_, c)| stands(c)).map(|(i, _)| i).collect();
+        found.sort_by_key(|&i| rank(&columns[i]));
         let Some(&first) = found.first() else {
             return Err(missing_key(relation, built, sink));
         };

@@ -105,7 +105,7 @@ impl StreamStreamJoin {
             holds: within.holds_back,
             reach: [(within.before_ms, within.after_ms), (within.after_ms, within.before_ms)],
             grace_ms: within.grace_ms,
-            rows: JoinRows::new(&spec.store, keys, [left, right], spec.windowed, within.retention_ms()),
+            rows: JoinRows::new(spec, keys, [left, right]),
             pending: None,
             pages: 0,
         })
@@ -127,7 +127,7 @@ impl StreamStreamJoin {
         let (times, window) = (&batch.meta.rowtime, batch.meta.window.as_ref());
         let key_columns = &batch.columns[..self.key_count];
         let no_key = null_keys(key_columns, rows);
-        let keys = self.rows.keys.encode_windowed(key_columns, rows, window)?;
+        let keys = self.rows.encode_keys(&batch)?;
         let counts = |i: usize| batch.is_present(i) && no_key.as_ref().is_none_or(|bits| !bits.value(i));
         let some: Vec<usize> = (0..rows).filter(|&i| counts(i)).collect();
         let mut slots = vec![u32::MAX; rows];

@@ -345,8 +345,10 @@ pub struct StreamJoinSpec {
     pub right: SchemaRef,
     /// key columns of both ports (equal)
     pub key_count: usize,
-    /// keys have windows
+    /// keys have windows: of one start, or, with sessions, of one start and end
     pub windowed: bool,
+    /// the windows are sessions
+    pub sessions: bool,
     /// how far apart rows may be
     pub within: JoinWithin,
 }

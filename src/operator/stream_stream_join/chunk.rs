@@ -266,3 +266,51 @@ pub(super) fn decode_held(bytes: &[u8]) -> Result<Vec<u8>, TopicError> {
 pub(super) fn damaged(reason: impl std::fmt::Display) -> TopicError {
     TopicError::Corrupt(format!("store of a stream-stream join: {reason}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, StringArray};
+
+    use super::*;
+
+    fn columns() -> Vec<ArrayRef> {
+        vec![Arc::new(StringArray::from(vec![Some("a"), None])), Arc::new(Int64Array::from(vec![7, -1]))]
+    }
+
+    fn codec() -> ChunkCodec {
+        ChunkCodec::new([DataType::Utf8, DataType::Int64].into_iter())
+    }
+
+    #[test]
+    fn rows_stored_by_the_first_release_are_read() {
+        let bytes = codec().encode(columns()).unwrap();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, include_str!("chunk_v1.hex").trim());
+        assert_eq!(codec().decode(&bytes).unwrap(), columns());
+    }
+
+    #[test]
+    fn damaged_bytes_are_errors() {
+        let bytes = codec().encode(columns()).unwrap();
+        (0..40).for_each(|len| assert!(codec().decode(&bytes[..len]).is_err()));
+        let newer = [&[VERSION + 1], &bytes[1..]].concat();
+        assert!(codec().decode(&newer).unwrap_err().to_string().contains("version 2"));
+        assert!(decode_held(&[]).is_err() && decode_held(&[VERSION, 5]).unwrap() == [5]);
+    }
+
+    #[test]
+    fn pieces_of_few_rows_become_one_and_rows_keep_their_places() {
+        let mut chunk = Chunk::new();
+        for i in 0..3000 {
+            let rows: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(vec![i, -i]))];
+            assert_eq!(chunk.append(rows, &[0, 1], &[i, i]).unwrap(), i as u32 * 2);
+        }
+        assert!(chunk.pieces.len() < 20, "{}", chunk.pieces.len());
+        assert_eq!((chunk.earliest, chunk.latest, chunk.rows()), (0, 2999, 6000));
+        let cut = chunk.columns(1001, 3003).unwrap();
+        let expected: Int64Array = (1001..3003).map(|row| if row % 2 == 0 { row / 2 } else { -(row / 2) }).collect();
+        assert_eq!(cut[0].as_ref(), &expected as &dyn Array);
+        let place = chunk.piece(4001);
+        assert!(chunk.pieces[place].first <= 4001 && 4001 < chunk.pieces[place].first + chunk.pieces[place].len);
+    }
+}

@@ -12,9 +12,10 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int64Type};
 use bytes::Bytes;
 
-use crate::state::encoding::KeyCodec;
+use crate::plan::topology::StreamJoinSpec;
+use crate::state::encoding::{EncodedRows, KeyCodec};
 use crate::topic::{KeyedSnapshot, TopicError};
-use crate::types::WindowBounds;
+use crate::types::{ChangeBatch, WindowBounds};
 
 use super::chunk::{CHUNK_ROWS, Chunk, ChunkCodec, DIRTY, PINNED, TAKEN, UNWRITTEN, USED, concat_columns, damaged};
 use super::index::{Entry, Index, RowId};
@@ -100,6 +101,7 @@ pub(super) struct JoinRows {
     pub(super) name: Box<str>,
     pub(super) keys: KeyCodec,
     pub(super) windowed: bool,
+    sessions: bool,
     pub(super) index: Index,
     pub(super) sides: [SideRows; 2],
     /// greatest row time of both sides
@@ -126,17 +128,19 @@ pub(super) struct JoinRows {
 }
 
 impl JoinRows {
-    /// No rows yet; `types` are the column types of both sides.
-    pub(super) fn new(name: &str, keys: KeyCodec, types: [&[DataType]; 2], windowed: bool, retention_ms: i64) -> Self {
+    /// No rows yet of the join of `spec`; `types` are the column types of both sides.
+    pub(super) fn new(spec: &StreamJoinSpec, keys: KeyCodec, types: [&[DataType]; 2]) -> Self {
+        let windowed = spec.windowed;
         Self {
-            name: name.into(),
+            name: spec.store.as_str().into(),
             keys,
             windowed,
+            sessions: spec.sessions,
             index: Index::new(),
             sides: types.map(|types| SideRows::new(types, windowed)),
             stream_time: NO_TIME,
             next_emit: NO_TIME,
-            retention_ms,
+            retention_ms: spec.within.retention_ms(),
             behind: None,
             unwritten: BTreeMap::new(),
             unwritten_bytes: 0,
@@ -148,6 +152,16 @@ impl JoinRows {
             restored: false,
             hand: 0,
         }
+    }
+
+    /// The keys of rows, with what of their windows must be equal.
+    ///
+    /// # Errors
+    /// If the columns are not those of the key.
+    pub(super) fn encode_keys(&self, batch: &ChangeBatch) -> Result<EncodedRows, TopicError> {
+        let window = batch.meta.window.as_ref().filter(|_| self.windowed);
+        let columns = &batch.columns[..self.keys.types().len()];
+        encode_keys(&self.keys, columns, window.map(|w| (w, self.sessions)), batch.len())
     }
 
     /// How many columns a side has.
@@ -341,7 +355,7 @@ impl JoinRows {
             end: columns[rows.width + 1].as_primitive::<Int64Type>().values().clone(),
         });
         let key_columns = &columns[..self.keys.types().len()];
-        let keys = self.keys.encode_windowed(key_columns, times.len(), window.as_ref())?;
+        let keys = encode_keys(&self.keys, key_columns, window.as_ref().map(|w| (w, self.sessions)), times.len())?;
         let slots: Vec<u32> = keys.iter().map(|key| self.index.slot(key)).collect();
         if rows.chunks.is_empty() {
             rows.first = id;
@@ -459,6 +473,22 @@ impl JoinRows {
 
     pub(super) fn waiting_bytes(&self) -> usize {
         self.sides.iter().map(|side| side.waiting.capacity() * size_of::<(i64, RowId)>()).sum()
+    }
+}
+
+/// Windows of streams are the same if they start together; sessions must end together, too.
+fn encode_keys(
+    codec: &KeyCodec,
+    columns: &[ArrayRef],
+    window: Option<(&WindowBounds, bool)>,
+    rows: usize,
+) -> Result<EncodedRows, TopicError> {
+    match window {
+        Some((window, false)) => {
+            let starts = WindowBounds { start: window.start.clone(), end: window.start.clone() };
+            codec.encode_windowed(columns, rows, Some(&starts))
+        }
+        sessions => codec.encode_windowed(columns, rows, sessions.map(|(window, _)| window)),
     }
 }
 

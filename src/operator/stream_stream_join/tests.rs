@@ -15,7 +15,7 @@ fn within(before_ms: i64, after_ms: i64, grace: Option<i64>) -> JoinWithin {
 
 fn spec(kind: JoinKind, within: JoinWithin) -> StreamJoinSpec {
     let (left, right) = (schema("L_"), schema("R_"));
-    StreamJoinSpec { kind, store: "rows".into(), left, right, key_count: 1, windowed: false, within }
+    StreamJoinSpec { kind, store: "rows".into(), left, right, key_count: 1, windowed: false, sessions: false, within }
 }
 
 fn make(kind: JoinKind, within: JoinWithin) -> impl Fn() -> Box<dyn Operator> {
@@ -182,7 +182,7 @@ fn emissions_are_throttled_by_wall_clock_only_where_it_is_asked_for() {
 
 #[test]
 fn windows_are_part_of_the_key() {
-    let spec = StreamJoinSpec { windowed: true, ..spec(JoinKind::Left, within(100, 100, Some(0))) };
+    let spec = StreamJoinSpec { windowed: true, sessions: true, ..spec(JoinKind::Left, within(100, 100, Some(0))) };
     let mut join = StreamStreamJoin::new(&spec).unwrap();
     let mut ctx = StepContext::new();
     let windowed = |seq: u32, row: &Row, start: i64| {
@@ -201,6 +201,24 @@ fn windows_are_part_of_the_key() {
     assert_eq!(run(vec![None, Some(windowed(0, &near, 0))]), ["a,1,s1,a,2,s2 W0"]);
     assert_eq!(run(vec![Some(windowed(0, &left, 20)), None]), [""; 0]);
     assert_eq!(run(vec![Some(windowed(0, &far, 500)), None]), ["a,1,s1,–,–,– W20"]);
+}
+
+#[test]
+fn time_windows_meet_by_their_start_and_sessions_by_both_ends() {
+    for sessions in [false, true] {
+        let spec = StreamJoinSpec { windowed: true, sessions, ..spec(JoinKind::Inner, within(100, 100, Some(0))) };
+        let mut join = StreamStreamJoin::new(&spec).unwrap();
+        let (left, right) = (row(0, 5, "a", Some(1)), row(1, 6, "a", Some(2)));
+        let windowed = |seq: u32, row: &Row, end: i64| {
+            let mut batch = batch(&[(seq, 0, row)]).unwrap();
+            batch.meta.window = Some(WindowBounds { start: vec![0].into(), end: vec![end].into() });
+            Some(batch)
+        };
+        let (mut ctx, mut out) = (StepContext::new(), Vec::new());
+        join.process(vec![windowed(0, &left, 10), windowed(1, &right, 20)], &mut ctx, &mut out).unwrap();
+        let ends: Vec<i64> = out.iter().flat_map(|b| b.meta.window.as_ref().unwrap().end.to_vec()).collect();
+        assert_eq!(ends, if sessions { vec![] } else { vec![10] });
+    }
 }
 
 #[test]
