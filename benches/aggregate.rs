@@ -1,4 +1,4 @@
-//! What an aggregate costs a record: counts by key, with and without tumbling windows, coalesced as in production.
+//! What an aggregate costs a record: counts by key, without windows, with tumbling and hopping ones and in sessions, coalesced as in production.
 //!
 //! Whole operator calls: keys are encoded, groups found, states updated, results flushed after every eight batches (a commit under
 //! load), and the changelog block taken. Criterion's throughput is records a second on one core.
@@ -13,6 +13,7 @@ use datafusion::logical_expr::col;
 
 use riverrun::function::FunctionLimits;
 use riverrun::operator::aggregate::Aggregate;
+use riverrun::operator::session_aggregate::SessionAggregate;
 use riverrun::operator::window_aggregate::WindowAggregate;
 use riverrun::operator::{Operator, Progress, StepContext};
 use riverrun::plan::topology::{AggregateCall, AggregateSpec};
@@ -150,6 +151,13 @@ fn aggregates(c: &mut Criterion) {
     bench(c, "tumbling count by STRING", true, true, windowed(count(), minute, &text));
     bench(c, "tumbling count by STRING, every change", true, false, windowed(count(), minute, &text));
     bench(c, "hopping count by STRING, 4 windows", true, true, windowed(count(), hop, &text));
+    // of a key a row comes every 6 seconds, so most rows begin a session
+    let session = WindowSpec { kind: WindowKind::Session { gap_ms: 2_000 }, grace_ms: 10_000, retention_ms: 12_000 };
+    let sessions = |calls, schema| {
+        Box::new(SessionAggregate::new(&spec(calls, Some(session)), &limits, schema).expect("a good spec"))
+    };
+    bench(c, "session count by STRING, 0.7 sessions a row", true, true, sessions(count(), &text));
+    bench(c, "session count, sum, max by STRING", true, true, sessions(three(), &text));
 }
 
 criterion_group!(benches, aggregates);

@@ -10,15 +10,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{Array, AsArray, BinaryArray};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{DataType, Int64Type};
 
 use riverrun::clock::SystemClock;
 use riverrun::format::{Format, FormatSpec};
+use riverrun::plan::lookup::{KeyColumns, Lookup};
 use riverrun::plan::topology::{
     AggregateCall, AggregateSpec, InputSpec, MaterializationSpec, NodeSpec, OperatorSpec, Port, SinkSpec, SourceInput,
     SubTopology, Topology,
 };
-use riverrun::runtime::{Lookup, QuerySettings, QuerySpec, Runtime, RuntimeConfig};
+use riverrun::runtime::{QuerySettings, QuerySpec, Runtime, RuntimeConfig};
 use riverrun::topic::embedded::{EmbeddedLog, LogOptions};
 use riverrun::topic::{Append, Commit, Log, Owner, TopicPartition, TopicSpec};
 use riverrun::types::schema::arrow_schema;
@@ -152,16 +153,16 @@ fn wrong(runtime: &Runtime, id: &QueryId, keys: u64) -> u64 {
     (0..records(keys)).for_each(|i| want[key_of(i) as usize] += 1);
     let (mut wrong, mut seen) = (0, 0);
     let view = runtime.materialized(id).expect("it is materialized");
-    let look = &mut |batch: riverrun::types::ChangeBatch| {
+    let key = KeyColumns { columns: vec![("K".to_owned(), DataType::Utf8)], windowed: false };
+    let mut scan = view.scan(&Lookup::all(&key)).expect("the state can be read");
+    while let Some(batch) = scan.next_rows().expect("the state can be read") {
         let (names, counts) = (batch.columns[0].as_string::<i32>(), batch.columns[1].as_primitive::<Int64Type>());
         for i in 0..names.len() {
             let known = number(names.value(i)).and_then(|n| want.get(n as usize));
             wrong += u64::from(known.map(|&n| i64::from(n)) != Some(counts.value(i)));
             seen += 1;
         }
-        true
-    };
-    view.visit(&Lookup::All, look).expect("the state can be read");
+    }
     wrong + keys.abs_diff(seen)
 }
 

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop where it is not as it should be")]
 
 mod conformance;
+mod crash;
+mod equivalence;
 mod examples;
 mod grammar;
 mod http;
@@ -10,6 +12,8 @@ mod http;
 mod kafka;
 mod limits;
 mod maintenance;
+mod plans;
 mod shell;
+mod simulation;
 mod sql;
 mod tidy;

@@ -67,6 +67,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "engine",
             "analyzer",
             "function",
+            "wire",
         ],
     ),
     (

@@ -29,9 +29,11 @@ pub struct Grouping {
     /// keyed by the groups; aggregates and grouping expressions are `computed`
     pub relation: Relation,
     /// what was in reach before, for messages
-    before: Relation,
-    names: Vec<Option<String>>,
-    windowed: bool,
+    pub(super) before: Relation,
+    /// names of the SELECT list
+    pub(super) names: Vec<Option<String>>,
+    /// by a WINDOW clause
+    pub(super) windowed: bool,
 }
 
 /// True if `expr` is a call of an aggregate function.
@@ -85,7 +87,8 @@ pub fn group(
     Ok(Grouping { relation, before, names, windowed: window.is_some() })
 }
 
-fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
+/// Refuses aggregate and table functions in GROUP BY.
+pub(super) fn check_group_by(select: &Select, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
     for expr in &select.group_by {
         if let Some(call) = first_call(expr, ctx.registry) {
             return Err(Diagnostic::user(format!(
@@ -108,6 +111,11 @@ fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), D
             .at(call.span()));
         }
     }
+    Ok(())
+}
+
+fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
+    check_group_by(select, ctx)?;
     if select.group_by.is_empty() && of == ListOf::Persistent {
         let mut exprs = select.items.iter().filter_map(|i| match i {
             SelectItem::Expr { expr, .. } => Some(expr),
@@ -132,16 +140,21 @@ fn check(select: &Select, of: ListOf, ctx: &AnalysisContext<'_>) -> Result<(), D
 }
 
 /// A grouping expression, bound.
-struct GroupKey {
-    ast: Option<Expr>,
-    bound: Bound,
+pub(super) struct GroupKey {
+    /// as written; `None`: the one group of a query without GROUP BY
+    pub ast: Option<Expr>,
+    /// its value
+    pub bound: Bound,
     /// the column it is, if it is one
-    plain: Option<RelColumn>,
-    name: String,
-    physical: String,
+    pub plain: Option<RelColumn>,
+    /// its name in the result
+    pub name: String,
+    /// its name in the plan
+    pub physical: String,
 }
 
-fn group_keys(
+/// The grouping expressions.
+pub(super) fn group_keys(
     select: &Select,
     relation: &Relation,
     names: &[Option<String>],
@@ -174,7 +187,8 @@ fn group_keys(
     Ok(keys)
 }
 
-fn distinct_calls<'a>(select: &'a Select, registry: &Registry) -> Result<Vec<&'a Expr>, Diagnostic> {
+/// The aggregate calls of SELECT and HAVING, each once.
+pub(super) fn distinct_calls<'a>(select: &'a Select, registry: &Registry) -> Result<Vec<&'a Expr>, Diagnostic> {
     let mut calls: Vec<&Expr> = Vec::new();
     let items = select.items.iter().filter_map(|item| match item {
         SelectItem::Expr { expr, .. } | SelectItem::StructStar(expr) => Some(expr),
@@ -286,14 +300,8 @@ fn aggregated(
     }
     let key = keys
         .iter()
-        .map(|k| KeyPart {
-            physical: k.physical.clone(),
-            ty: k.bound.ty.clone(),
-            equivalents: vec![],
-            expressions: vec![],
-            of_join: false,
-            label: k.ast.as_ref().map_or_else(String::new, sql_text),
-            synthetic: false,
+        .map(|k| {
+            KeyPart::plain(k.physical.clone(), k.bound.ty.clone(), k.ast.as_ref().map_or_else(String::new, sql_text))
         })
         .collect();
     let shape = Shape { key_count: keys.len(), is_table: true, window: key_window };
@@ -302,7 +310,12 @@ fn aggregated(
     Ok(Relation { plan, columns, key, is_table: true, window: key_window, computed, ..relation })
 }
 
-fn aggregate_call(call: &Expr, before: &Relation, ctx: &AnalysisContext<'_>) -> Result<AggregateCall, Diagnostic> {
+/// An aggregate call, bound over the rows before grouping.
+pub(super) fn aggregate_call(
+    call: &Expr,
+    before: &Relation,
+    ctx: &AnalysisContext<'_>,
+) -> Result<AggregateCall, Diagnostic> {
     let ExprKind::Call { name, args, .. } = &call.kind else { return Err(internal("an aggregate is a call")) };
     let mut bound = Vec::new();
     for arg in args {
@@ -439,7 +452,12 @@ fn not_grouped(clause: &str, what: &str) -> Diagnostic {
 }
 
 /// Columns below `expr` must be grouped, inside an aggregate call, or window bounds.
-fn check_grouped(expr: &Expr, grouping: &Grouping, clause: &str, ctx: &AnalysisContext<'_>) -> Result<(), Diagnostic> {
+pub(super) fn check_grouped(
+    expr: &Expr,
+    grouping: &Grouping,
+    clause: &str,
+    ctx: &AnalysisContext<'_>,
+) -> Result<(), Diagnostic> {
     if grouping.relation.computed.iter().any(|(e, _, _)| e == expr) || is_call(expr, ctx.registry) {
         return Ok(());
     }

@@ -20,6 +20,7 @@ mod expr_tests;
 pub mod foreign_key;
 pub mod join;
 pub mod properties;
+pub mod pull;
 pub mod query;
 pub mod relation;
 pub mod scope;
@@ -31,6 +32,7 @@ mod stream_join;
 use crate::catalog::Catalog;
 use crate::format::Format;
 use crate::function::Registry;
+use crate::plan::rules::Rules;
 
 /// What analysis looks at beside the statement.
 pub struct AnalysisContext<'a> {
@@ -63,6 +65,8 @@ pub struct Settings {
     pub headers_enabled: bool,
     /// `riverrun.dialect` is `ksql`: what ksqlDB refuses is refused, even where we could do it
     pub ksql_only: bool,
+    /// `optimizer.rules.off`
+    pub rules: Rules,
 }
 
 impl Default for Settings {
@@ -77,6 +81,7 @@ impl Default for Settings {
             suppress_enabled: true,
             headers_enabled: true,
             ksql_only: false,
+            rules: Rules::default(),
         }
     }
 }

@@ -180,15 +180,7 @@ pub fn scan(alias: &str, source: &Arc<Source>, options: ScanOptions) -> Result<R
         .schema
         .keys()
         .iter()
-        .map(|c| KeyPart {
-            physical: physical(c.name.as_str()),
-            ty: c.ty.clone(),
-            equivalents: vec![],
-            expressions: vec![],
-            of_join: false,
-            label: c.name.as_str().to_owned(),
-            synthetic: false,
-        })
+        .map(|c| KeyPart::plain(physical(c.name.as_str()), c.ty.clone(), c.name.as_str().to_owned()))
         .collect();
     Ok(Relation {
         plan,

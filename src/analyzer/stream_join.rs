@@ -139,14 +139,6 @@ pub(super) fn moved(side: &Relation, to: Move<'_>) -> Result<Relation, Diagnosti
     };
     let shape = Shape { key_count: 1, is_table: side.is_table, window: side.window };
     let plan = StreamNode::plan(op, vec![side.plan.clone()], Schema::new(fields), shape).map_err(internal)?;
-    let part = KeyPart {
-        physical: to.physical,
-        ty: bound.ty.clone(),
-        equivalents: vec![],
-        expressions: vec![],
-        of_join: false,
-        label: super::sql_text(ast),
-        synthetic: false,
-    };
+    let part = KeyPart::plain(to.physical, bound.ty.clone(), super::sql_text(ast));
     Ok(Relation { plan, key: vec![part], partitions: to.partitions, ..side.clone() })
 }

@@ -143,6 +143,8 @@ properties! {
         "Bytes of rows that wait for a slow client of a push query before its query is slowed";
     RESPONSE_BYTES = "response.max.bytes", PropertyType::Bytes, Some("1 GiB"), Riverrun, Server,
         "Largest answer to one pull query";
+    RULES_OFF = "optimizer.rules.off", PropertyType::Text, Some(""), Riverrun, Session,
+        "Names, with commas between, of optimizer rules that are not used (push_down_predicates)";
     QUERY_MEMORY = "query.memory.bytes", PropertyType::Bytes, Some("256 MiB"), Riverrun, Server,
         "Memory that one pull query may take";
     STATE_MEMORY = "state.memory.bytes", PropertyType::Bytes, Some("512 MiB"), Riverrun, Server,

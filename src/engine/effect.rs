@@ -13,13 +13,14 @@ use crate::catalog::{Catalog, PersistentQuery, QueryKind, Source};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::function::Registry;
 use crate::plan::nodes::{Shape, StreamNode, StreamOp};
-use crate::plan::topology::{OperatorSpec, Topology};
+use crate::plan::topology::Topology;
 use crate::plan::{Lowering, lower};
 use crate::sql::ast::{self, QueryTarget, Statement};
 use crate::topic::{Cleanup, TopicSpec};
 use crate::types::{QueryId, SourceName, SqlType, TopicName, backquoted};
 
 use super::outcome::Status;
+use super::upgrade;
 
 /// A change of the catalog.
 #[derive(Clone, Debug, PartialEq)]
@@ -252,6 +253,10 @@ fn create_source(statement: &ast::CreateSource, text: &str, ctx: &EffectContext<
     Ok(effect)
 }
 
+fn lowering(id: &str, materialize: bool, ctx: &EffectContext<'_>) -> Lowering {
+    Lowering { group: ctx.group(id), materialize, rules: ctx.settings.rules.clone() }
+}
+
 fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> Result<Start, Diagnostic> {
     let id = QueryId::new(format!("CST_{}_{}", source.name, ctx.catalog.next_query_number()));
     let options = relation::ScanOptions { earliest: Some(true), default_earliest: true, qualified: false };
@@ -261,8 +266,7 @@ fn source_table_query(source: &Source, text: &str, ctx: &EffectContext<'_>) -> R
     let shape = Shape { key_count: source.schema.key_count(), is_table: true, window: source.window };
     let plan =
         StreamNode::plan(StreamOp::Project { exprs }, vec![rows.plan], schema, shape).map_err(relation::internal)?;
-    let topology =
-        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize: true }).map_err(relation::internal)?;
+    let topology = lower(&plan, &lowering(id.as_str(), true, ctx)).map_err(relation::internal)?;
     let query = PersistentQuery {
         id,
         kind: QueryKind::SourceTable,
@@ -355,11 +359,12 @@ fn persistent(
     let old = replaced.and_then(|r| r.created_by.as_ref()).and_then(|id| ctx.catalog.query(id.as_str()));
     let id = query_id(kind, &sink, &with, old.map(|q| &q.id), ctx).map_err(|e| e.at(at))?;
     let materialize = kind == QueryKind::CreateTableAs;
-    let topology =
-        lower(&plan, &Lowering { group: ctx.group(id.as_str()), materialize }).map_err(relation::internal)?;
+    let topology = lower(&plan, &lowering(id.as_str(), materialize, ctx)).map_err(relation::internal)?;
     if let Some(existing) = replaced {
         check_replaceable(existing, &sink).map_err(|e| e.at(at))?;
-        check_upgradeable(&topology).map_err(|e| e.at(at))?;
+        if let Some(old) = old {
+            upgrade::check(&topology_of(old, ctx)?, &topology).map_err(|e| e.at(at))?;
+        }
     }
     sink.created_by = Some(id.clone());
     let reads: BTreeSet<_> = query.reads.iter().cloned().collect();
@@ -398,22 +403,16 @@ fn persistent(
     })
 }
 
-/// Only filters and projections may be replaced in place.
-fn check_upgradeable(topology: &Topology) -> Result<(), Diagnostic> {
-    let stateful = topology.subs.iter().flat_map(|s| &s.nodes).find_map(|n| match &n.op {
-        OperatorSpec::Aggregate(_) => Some("aggregations"),
-        OperatorSpec::StreamTableJoin(_)
-        | OperatorSpec::TableTableJoin(_)
-        | OperatorSpec::ForeignKeyLeft(_)
-        | OperatorSpec::ForeignKeyRight(_) => Some("joins"),
-        OperatorSpec::Upsert { .. } => Some("queries on tables"),
-        _ => None,
-    });
-    match stateful {
-        Some(what) => Err(Diagnostic::user(format!("Query is not upgradeable. Upgrades not yet supported for {what}"))
-            .help("DROP it and create it again; its state is then built anew")),
-        None => Ok(()),
-    }
+/// How the query `old` runs: its text, planned again as it was.
+fn topology_of(old: &PersistentQuery, ctx: &EffectContext<'_>) -> Result<Topology, Diagnostic> {
+    let ast::Statement::CreateAs(mut statement) = crate::sql::parse_statement(&old.text)? else {
+        return Err(relation::internal("a query with a sink is a CREATE AS"));
+    };
+    // its sink is there by now
+    statement.or_replace = true;
+    let bound = sink::create_as(&statement, &old.text, &ctx.analysis())?;
+    let materialize = bound.kind == QueryKind::CreateTableAs;
+    lower(&bound.plan, &lowering(old.id.as_str(), materialize, ctx)).map_err(relation::internal)
 }
 
 fn query_id(

@@ -19,6 +19,7 @@ pub mod records;
 pub mod session;
 pub mod settings;
 pub mod show;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,6 +56,8 @@ pub use session::Session;
 pub struct EngineConfig {
     /// where the embedded log lives; `None`: in memory
     pub data_dir: Option<PathBuf>,
+    /// a log that is open already, instead of one in `data_dir` or in memory
+    pub log: Option<Arc<dyn Log>>,
     /// server-wide properties by ksqlDB's names
     pub properties: BTreeMap<String, String>,
     /// worker threads; `None`: as the property `worker.threads` says, else one a core
@@ -372,6 +375,9 @@ impl Engine {
 }
 
 fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Diagnostic> {
+    if let Some(log) = &config.log {
+        return Ok(log.clone());
+    }
     if let Some(brokers) = properties.text("bootstrap.servers").filter(|b| !b.is_empty()) {
         return open_kafka(brokers, config, properties, clock);
     }

@@ -88,7 +88,8 @@ pub fn start(
     let plan = StreamNode::plan(StreamOp::Client, vec![bound.plan.clone()], schema.as_ref().clone(), shape)
         .map_err(internal)?;
     let group = format!("_confluent-ksql-{}{id}", engine.service_id());
-    let topology = lower(&plan, &Lowering { group: group.clone(), materialize: false }).map_err(internal)?;
+    let rules = settings::rules(config)?;
+    let topology = lower(&plan, &Lowering { group: group.clone(), materialize: false, rules }).map_err(internal)?;
     let queue = ClientQueue::new(CLIENT_QUEUE_ROWS.max(1024), config.size(PUSH_BUFFER_BYTES));
     let mut query_settings = settings::query(config);
     query_settings.transient = true;

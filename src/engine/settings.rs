@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::analyzer::Settings;
-use crate::config::{Config, Dialect};
+use crate::config::{self, Config, Dialect};
 use crate::diagnostic::Diagnostic;
 use crate::format::Format;
 use crate::function::FunctionLimits;
+use crate::plan::rules::Rules;
 use crate::runtime::{QuerySettings, Strictness};
 
 /// What analysis reads of the properties.
@@ -38,7 +39,17 @@ pub fn analysis(config: &Config) -> Result<Settings, Diagnostic> {
         suppress_enabled: config.bool("ksql.suppress.enabled"),
         headers_enabled: config.bool("ksql.headers.columns.enabled"),
         ksql_only: config.dialect() == Dialect::Ksql,
+        rules: rules(config)?,
     })
+}
+
+/// The optimizer rules in use.
+///
+/// # Errors
+/// A name that is no rule.
+pub fn rules(config: &Config) -> Result<Rules, Diagnostic> {
+    Rules::without(config.text(config::RULES_OFF).unwrap_or_default())
+        .map_err(|reason| Diagnostic::user(format!("{}: {reason}", config::RULES_OFF)))
 }
 
 /// What the runtime is told of one query.

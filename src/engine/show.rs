@@ -10,8 +10,8 @@ use super::outcome::{
     Description, FunctionDescription, FunctionLine, FunctionParameter, FunctionVariation, OffsetLine, PropertyLine,
     QueryDescription, QueryLine, SourceDescription, SourceLine, TopicLine,
 };
-use super::{Engine, Session, effect, settings};
-use crate::analyzer::AnalysisContext;
+use super::{Engine, Session, effect, pull, settings};
+use crate::analyzer::{AnalysisContext, relation};
 use crate::catalog::{Catalog, PersistentQuery, QueryKind, Source, SourceKind};
 use crate::config::{Editable, PROPERTIES, Scope};
 use crate::diagnostic::Diagnostic;
@@ -19,7 +19,7 @@ use crate::plan::{Lowering, lower};
 use crate::runtime::QueryState;
 use crate::sql::ast::{AssertTopic, Describe, ExplainTarget, Ident, Show, Statement};
 use crate::topic::{Owner, TopicPartition};
-use crate::types::{LogicalSchema, TopicName};
+use crate::types::{Column, LogicalSchema, TopicName};
 
 /// Answers a statement that only looks.
 ///
@@ -237,10 +237,10 @@ fn query_description(query: &PersistentQuery, engine: &Engine) -> Result<QueryDe
 }
 
 fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Diagnostic> {
-    let engine = session.engine();
-    let catalog = engine.catalog();
-    let statement = match target {
+    match target {
         ExplainTarget::Query(id) => {
+            let engine = session.engine();
+            let catalog = engine.catalog();
             let query = catalog.query(id.as_str()).ok_or_else(|| {
                 Diagnostic::user(format!(
                     "Query with id:{} does not exist, use SHOW QUERIES to view the full set of queries.",
@@ -248,10 +248,15 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
                 ))
                 .at(id.span())
             })?;
-            return Ok(Description::Query(Box::new(query_description(query, engine)?)));
+            Ok(Description::Query(Box::new(query_description(query, engine)?)))
         }
-        ExplainTarget::Statement(statement) => statement,
-    };
+        ExplainTarget::Statement(statement) => explain_statement(statement, session),
+    }
+}
+
+fn explain_statement(statement: &Statement, session: &Session) -> Result<Description, Diagnostic> {
+    let engine = session.engine();
+    let catalog = engine.catalog();
     let config = session.config()?;
     let settings = settings::analysis(&config)?;
     let ctx = AnalysisContext { catalog: &catalog, registry: engine.registry(), settings: &settings };
@@ -260,7 +265,13 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
         Diagnostic::user("The provided statement does not run a ksql query")
             .help("EXPLAIN takes a query id, a SELECT, a CREATE … AS SELECT or an INSERT INTO … SELECT")
     };
-    let (plan, schema, reads, sink, materialize) = match statement.as_ref() {
+    if let Statement::Query(query) = statement
+        && query.emit.is_none()
+        && let Some(explained) = pull::explain(query, &ctx, &config)?
+    {
+        return Ok(Description::Query(Box::new(pull_description(text, explained, session))));
+    }
+    let (plan, schema, reads, sink, materialize) = match statement {
         Statement::Query(query) => {
             let bound =
                 crate::analyzer::query::analyze(query, crate::analyzer::select::ListOf::Transient, "the query", &ctx)?;
@@ -278,7 +289,9 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
         _ => return Err(no_query()),
     };
     let group = effect::group(engine.service_id(), "<id>");
-    let topology = lower(&plan, &Lowering { group, materialize }).map_err(crate::analyzer::relation::internal)?;
+    let rules = settings.rules.clone();
+    let optimized = rules.optimize(&plan).map_err(relation::internal)?;
+    let topology = lower(&plan, &Lowering { group, materialize, rules }).map_err(relation::internal)?;
     Ok(Description::Query(Box::new(QueryDescription {
         line: QueryLine {
             id: String::new(),
@@ -291,13 +304,36 @@ fn explain(target: &ExplainTarget, session: &Session) -> Result<Description, Dia
         schema,
         window_type: None,
         sources: reads.iter().map(ToString::to_string).collect(),
-        plan: plan.display_indent().to_string(),
+        plan: optimized.display_indent().to_string(),
         topology: topology.describe(),
         properties: session.properties.clone(),
         errors: vec![],
         losses: vec![],
         consumer_group: None,
     })))
+}
+
+fn pull_description(text: String, explained: pull::Explained, session: &Session) -> QueryDescription {
+    let columns = explained.bound.columns.iter().map(|c| Column::value(c.name.as_str(), c.ty.clone()));
+    QueryDescription {
+        line: QueryLine {
+            id: String::new(),
+            query_type: "PULL".into(),
+            state: String::new(),
+            sink: None,
+            sink_topic: None,
+            text,
+        },
+        schema: LogicalSchema::new(columns),
+        window_type: None,
+        sources: explained.bound.reads.iter().map(|source| source.name.to_string()).collect(),
+        plan: explained.plan,
+        topology: explained.reads,
+        properties: session.properties.clone(),
+        errors: vec![],
+        losses: vec![],
+        consumer_group: None,
+    }
 }
 
 /// Internal topics of the service are shown with ALL only.

@@ -3,16 +3,21 @@
 //! There DataFusion's own AND, OR and CASE would evaluate around our functions, and a failing row would be NULL at the function only; sealed, it is
 //! NULL (a predicate: false) as a whole, as [`super::eval`] has it, though without a report.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{ColumnarValue, Expr, Volatility};
 
 use super::eval::{Evaluated, Failures, Frame, null_where};
 use super::udf::{BoundFunction, Call, ErrorRule, Lambda};
 use crate::types::SqlType;
+
+/// The name of sealed calls.
+const EVALUATE: &str = "EVALUATE";
 
 /// `expr`, of type `ty`, over columns of `schema`, as a call of one function; columns and constants stay as they are.
 ///
@@ -32,13 +37,34 @@ pub fn seal(expr: Expr, ty: SqlType, schema: &SchemaRef) -> Result<Expr, DataFus
     });
     let captured = captured.collect::<Result<Vec<_>, DataFusionError>>()?;
     let volatile = expr.is_volatile();
-    let mut sealed = BoundFunction::new("EVALUATE", kernel, vec![], ty.clone(), ErrorRule::Shield);
+    let mut sealed = BoundFunction::new(EVALUATE, kernel, vec![], ty.clone(), ErrorRule::Shield);
     if volatile {
         sealed = sealed.volatility(Volatility::Volatile);
     }
     sealed.captured = captured;
     sealed.lambdas = vec![Lambda { params: vec![], body: expr, ty }];
     Ok(sealed.call(vec![]))
+}
+
+/// The expression inside a sealed call, over the columns that the call is now given (DataFusion renames these as it moves filters); `None` if it
+/// is no sealed call, or is given something else than columns.
+pub fn unsealed(expr: &Expr) -> Option<Expr> {
+    let Expr::ScalarFunction(call) = expr else { return None };
+    let function = (call.func.inner().as_ref() as &dyn std::any::Any).downcast_ref::<BoundFunction>()?;
+    let body = &function.lambdas.first().filter(|_| function.name == EVALUATE)?.body;
+    let mut given = HashMap::new();
+    for ((name, _), arg) in function.captured.iter().zip(&call.args) {
+        let Expr::Column(column) = arg else { return None };
+        given.insert(name.clone(), column.clone());
+    }
+    let renamed = body.clone().transform(|node| match &node {
+        Expr::Column(column) => match given.get(&column.name) {
+            Some(other) => Ok(Transformed::yes(Expr::Column(other.clone()))),
+            None => Ok(Transformed::no(node)),
+        },
+        _ => Ok(Transformed::no(node)),
+    });
+    renamed.ok().map(|found| found.data)
 }
 
 fn kernel(call: &Call<'_>, failures: &mut Failures<'_>) -> Result<ColumnarValue, DataFusionError> {

@@ -13,6 +13,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
 use super::nodes::{StreamNode, StreamOp, arrow_schema_of};
+use super::rules::Rules;
 use super::topology::{
     AggregateSpec, InputSpec, InternalTopic, JoinKind, JoinSpec, JoinWithin, KeyWindow, MaterializationSpec, NodeSpec,
     OperatorSpec, Port, SourceInput, StreamJoinSpec, SubTopology, TableCall, Topology,
@@ -27,6 +28,8 @@ pub struct Lowering {
     pub group: String,
     /// the result is to be read by pull queries
     pub materialize: bool,
+    /// optimizer rules in use
+    pub rules: Rules,
 }
 
 /// Why a plan has no topology: a defect of ours, in words.
@@ -37,6 +40,7 @@ pub type LowerError = String;
 /// # Errors
 /// Defects of the analyzer: a node or column that cannot be.
 pub fn lower(plan: &LogicalPlan, options: &Lowering) -> Result<Topology, LowerError> {
+    let plan = &options.rules.optimize(plan).map_err(|e| e.to_string())?;
     let mut builder = Builder { options, subs: Vec::new(), internal: Vec::new() };
     let wanted = names(&arrow_schema_of(plan));
     let built = builder.build(plan, &Wish { columns: wanted, old: false, keep: options.materialize })?;

@@ -3,18 +3,20 @@
 //! Never touches a worker's memory: each partition is an overlay of committed changelog blocks over the keyed store behind, and a view
 //! of it does not change. The subtle thing: the operators after the store (HAVING, the projection) run again on every read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, SchemaRef};
 use bytes::Bytes;
+use datafusion::scalar::ScalarValue;
 use parking_lot::{Mutex, RwLock};
 
 use crate::function::FunctionLimits;
 use crate::operator::{self, Operator, Progress, StateReader, StepContext};
-use crate::plan::topology::{NodeSpec, SubTopology, Topology};
+use crate::plan::lookup::{Bound, KeyBox, Lookup, Span};
+use crate::plan::topology::{NodeSpec, OperatorSpec, SubTopology, Topology};
 use crate::state::Overlay;
-use crate::state::encoding::{KeyCodec, RESERVED_PREFIX};
+use crate::state::encoding::{KeyCodec, RESERVED_PREFIX, push_window, split_window};
 use crate::state::overlay::View;
 use crate::topic::{KeyedSnapshot, TopicError};
 use crate::types::ChangeBatch;
@@ -22,24 +24,12 @@ use crate::types::ChangeBatch;
 use super::error::{RuntimeError, TaskError};
 use super::graph::input_schemas;
 
-/// Rows that are decoded and run through the suffix at a time.
+/// Rows that are decoded and run through the suffix at a time, at most.
 const READ_ROWS: usize = 4096;
-
-/// Which rows a reader wants.
-#[derive(Clone, Debug)]
-pub enum Lookup {
-    /// those of these keys: one array a key column, one row a key
-    Keys(Vec<ArrayRef>),
-    /// those whose (only) key column lies between these bounds; arrays of one row
-    Range {
-        /// lower bound and whether it is part of the range; `None`: from the first
-        from: Option<(ArrayRef, bool)>,
-        /// upper bound and whether it is part of the range; `None`: to the last
-        to: Option<(ArrayRef, bool)>,
-    },
-    /// all
-    All,
-}
+/// Rows of the first page: a reader may have enough of them.
+const FIRST_READ_ROWS: usize = 256;
+/// Ranges of keys that one read visits; alternatives past it are not told apart.
+const MAX_RANGES: usize = 65_536;
 
 type Suffix = Vec<Box<dyn Operator>>;
 
@@ -134,28 +124,121 @@ impl Plan {
         Ok(operators.collect::<Result<_, _>>()?)
     }
 
-    /// The encoded keys `[from, to)` of a range.
-    fn bounds(
-        &self,
-        from: Option<&(ArrayRef, bool)>,
-        to: Option<&(ArrayRef, bool)>,
-    ) -> Result<(Vec<u8>, Option<Vec<u8>>), TaskError> {
-        let encode = |value: &ArrayRef| -> Result<Vec<u8>, TaskError> {
-            Ok(self.keys.encode(std::slice::from_ref(value), 1)?.row(0).to_vec())
-        };
-        let from = match from {
-            Some((value, true)) => encode(value)?,
-            Some((value, false)) => after(&encode(value)?).unwrap_or_else(|| vec![u8::MAX]),
-            None => Vec::new(),
-        };
-        let to = match to {
-            Some((value, true)) => after(&encode(value)?),
-            Some((value, false)) => Some(encode(value)?),
-            None => None,
-        };
-        // what is not a row stands behind all rows
-        Ok((from, to.or_else(|| Some(vec![RESERVED_PREFIX]))))
+    /// True if keys end in a window.
+    fn windowed(&self) -> bool {
+        matches!(&self.store.op, OperatorSpec::Aggregate(spec) if spec.window.is_some())
     }
+
+    /// The ranges of encoded keys that a lookup names, ascending and apart; a key's rows (one a window) lie side by side.
+    fn ranges(&self, lookup: &Lookup) -> Result<Vec<ByteRange>, TaskError> {
+        let mut ranges = Vec::new();
+        for one in &lookup.boxes {
+            self.box_ranges(one, &mut ranges)?;
+        }
+        ranges.sort_unstable();
+        let mut apart: Vec<ByteRange> = Vec::with_capacity(ranges.len());
+        for (from, to) in ranges.into_iter().filter(|(from, to)| from < to) {
+            match apart.last_mut() {
+                // no row may come twice
+                Some((_, last)) if from <= *last => *last = std::mem::take(last).max(to),
+                _ => apart.push((from, to)),
+            }
+        }
+        Ok(apart)
+    }
+
+    fn box_ranges(&self, one: &KeyBox, out: &mut Vec<ByteRange>) -> Result<(), TaskError> {
+        let mut prefixes = vec![Vec::new()];
+        for (column, data_type) in one.columns.iter().zip(self.keys.types()) {
+            let codec = KeyCodec::new(std::slice::from_ref(data_type))?;
+            match column {
+                Bound::OneOf(values) if prefixes.len().saturating_mul(values.len()) <= MAX_RANGES => {
+                    let values = values.iter().map(|v| cell(&codec, v)).collect::<Result<Vec<_>, _>>()?;
+                    prefixes =
+                        prefixes.iter().flat_map(|p| values.iter().map(|v| [p.as_slice(), v].concat())).collect();
+                }
+                Bound::Within(span) => {
+                    let (from, to) = span_bytes(&codec, span)?;
+                    out.extend(prefixes.into_iter().map(|p| {
+                        let end = to.as_ref().map_or_else(|| after_rows(&p), |to| [p.as_slice(), to].concat());
+                        ([p.as_slice(), &from].concat(), end)
+                    }));
+                    return Ok(());
+                }
+                _ => {
+                    out.extend(prefixes.into_iter().map(|p| {
+                        let end = after_rows(&p);
+                        (p, end)
+                    }));
+                    return Ok(());
+                }
+            }
+        }
+        let (first, last) = if self.windowed() { whole(&one.start) } else { (None, None) };
+        out.extend(prefixes.into_iter().map(|key| {
+            let start = |ms: i64| [key.as_slice(), &window_start(ms)].concat();
+            let from = first.map_or_else(|| key.clone(), start);
+            (from, last.and_then(|ms| after(&start(ms))).unwrap_or_else(|| after_rows(&key)))
+        }));
+        Ok(())
+    }
+}
+
+/// The encoding of one key column.
+fn cell(codec: &KeyCodec, value: &ScalarValue) -> Result<Vec<u8>, TaskError> {
+    let array = value.to_array().map_err(|e| TopicError::Invalid(e.to_string()))?;
+    Ok(codec.encode(&[array], 1)?.row(0).to_vec())
+}
+
+/// The bytes `[from, to)` of one key column's range; `None`: up to the column's last.
+fn span_bytes(codec: &KeyCodec, span: &Span<ScalarValue>) -> Result<(Vec<u8>, Option<Vec<u8>>), TaskError> {
+    let from = match &span.from {
+        Some((value, inclusive)) => match text_prefix(codec, value)? {
+            Some(prefix) => prefix,
+            None if *inclusive => cell(codec, value)?,
+            None => after_rows(&cell(codec, value)?),
+        },
+        None => Vec::new(),
+    };
+    let to = match &span.to {
+        Some((value, inclusive)) => Some(match text_prefix(codec, value)? {
+            Some(prefix) => after_rows(&prefix),
+            None if *inclusive => after_rows(&cell(codec, value)?),
+            None => cell(codec, value)?,
+        }),
+        None => None,
+    };
+    Ok((from, to))
+}
+
+/// Text compares by UTF-16 code units and its bytes as UTF-8, which differ from U+E000 on: a bound is then known up to there only.
+fn text_prefix(codec: &KeyCodec, value: &ScalarValue) -> Result<Option<Vec<u8>>, TaskError> {
+    let ScalarValue::Utf8(Some(text)) = value else { return Ok(None) };
+    let Some(at) = text.find(|c| c >= '\u{e000}') else { return Ok(None) };
+    let mut bytes = cell(codec, &ScalarValue::Utf8(Some(text[..at].to_owned())))?;
+    // without the two bytes that end a text
+    bytes.truncate(bytes.len() - 2);
+    Ok(Some(bytes))
+}
+
+/// First and last of the whole numbers in a range.
+fn whole(span: &Span<i64>) -> (Option<i64>, Option<i64>) {
+    let first = span.from.map(|(ms, inclusive)| if inclusive { ms } else { ms.saturating_add(1) });
+    let last = span.to.map(|(ms, inclusive)| if inclusive { ms } else { ms.saturating_sub(1) });
+    (first, last)
+}
+
+/// What follows the key columns of a window that starts then.
+fn window_start(ms: i64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16);
+    push_window(&mut bytes, ms, 0);
+    bytes.truncate(8);
+    bytes
+}
+
+/// The end of the rows whose keys begin with `prefix`; what is not a row stands behind all rows.
+fn after_rows(prefix: &[u8]) -> Vec<u8> {
+    after(prefix).unwrap_or_else(|| vec![RESERVED_PREFIX])
 }
 
 /// The first key after all that begin with `prefix`; `None` if there is none.
@@ -184,93 +267,143 @@ impl MaterializedView {
         self.plan.suffix.last().map_or(&self.plan.store, |(node, _)| node).schema.clone()
     }
 
-    /// All rows of a lookup, partition by partition, in key order within one.
+    /// Reads the rows of a lookup, partition by partition, in key order within one.
     ///
     /// # Errors
-    /// If the log cannot be read, or what it holds is damaged.
-    pub fn rows(&self, lookup: &Lookup) -> Result<Vec<ChangeBatch>, RuntimeError> {
-        let mut rows = Vec::new();
-        self.visit(lookup, &mut |batch| {
-            rows.push(batch);
-            true
-        })?;
-        Ok(rows)
+    /// If the operators after the store cannot be made, or the lookup does not fit the key.
+    pub fn scan(&self, lookup: &Lookup) -> Result<StateScan, RuntimeError> {
+        Ok(self.new_scan(lookup)?)
     }
 
-    /// Gives the rows of a lookup to `visit`, some thousands at a time, until it says false.
-    ///
-    /// # Errors
-    /// As [`Self::rows`].
-    pub fn visit(&self, lookup: &Lookup, visit: &mut dyn FnMut(ChangeBatch) -> bool) -> Result<(), RuntimeError> {
-        Ok(self.visit_rows(lookup, visit)?)
-    }
-
-    fn visit_rows(&self, lookup: &Lookup, visit: &mut dyn FnMut(ChangeBatch) -> bool) -> Result<(), TaskError> {
-        let reader = self.plan.reader()?;
+    fn new_scan(&self, lookup: &Lookup) -> Result<StateScan, TaskError> {
         let idle = self.plan.idle.lock().pop();
-        let mut suffix = match idle {
+        let suffix = match idle {
             Some(suffix) => suffix,
             None => self.plan.new_suffix()?,
         };
-        let ranges = self.ranges(lookup)?;
-        for store in &self.partitions {
-            let kept_from = reader.kept_from(store)?;
-            for (from, to) in &ranges {
-                if !read_range((&reader, kept_from), &mut suffix, store, from, to.as_deref(), visit)? {
-                    return Ok(());
-                }
-            }
-        }
-        self.plan.idle.lock().push(suffix);
-        Ok(())
-    }
-
-    /// The ranges of encoded keys that hold the rows of a lookup; a key's rows (one a window) lie side by side.
-    fn ranges(&self, lookup: &Lookup) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, TaskError> {
-        Ok(match lookup {
-            Lookup::All => vec![(Vec::new(), Some(vec![RESERVED_PREFIX]))],
-            Lookup::Range { from, to } => vec![self.plan.bounds(from.as_ref(), to.as_ref())?],
-            Lookup::Keys(columns) => {
-                let rows = columns.first().map_or(0, |c| c.len());
-                let keys = self.plan.keys.encode(columns, rows)?;
-                keys.iter().map(|key| (key.to_vec(), after(key))).collect()
-            }
+        let window = self.plan.windowed().then(|| lookup.window()).filter(|(s, e)| !s.is_all() || !e.is_all());
+        Ok(StateScan {
+            reader: self.plan.reader()?,
+            suffix,
+            ranges: self.plan.ranges(lookup)?,
+            window,
+            view: self.clone(),
+            at: Place::default(),
+            page: FIRST_READ_ROWS,
+            visited: 0,
+            ready: VecDeque::new(),
         })
     }
 }
 
-/// Reads one range page by page, without windows that are over; false if `visit` has enough.
-fn read_range(
-    (reader, kept_from): (&StateReader, Option<i64>),
-    suffix: &mut Suffix,
-    store: &View,
-    from: &[u8],
-    to: Option<&[u8]>,
-    visit: &mut dyn FnMut(ChangeBatch) -> bool,
-) -> Result<bool, TaskError> {
-    let mut from = from.to_vec();
-    loop {
+type ByteRange = (Vec<u8>, Vec<u8>);
+
+/// A read under way: page by page, so that a reader that has enough stops it.
+pub struct StateScan {
+    view: MaterializedView,
+    reader: StateReader,
+    suffix: Suffix,
+    ranges: Vec<ByteRange>,
+    /// starts and ends of the windows that are wanted
+    window: Option<(Span<i64>, Span<i64>)>,
+    at: Place,
+    /// rows of the next page
+    page: usize,
+    visited: usize,
+    ready: VecDeque<ChangeBatch>,
+}
+
+/// Where a read is.
+#[derive(Default)]
+struct Place {
+    partition: usize,
+    range: usize,
+    /// the next key, if it is not the range's first
+    from: Option<Vec<u8>>,
+    /// windows of the partition that are over do not count; `None` before its first page
+    kept_from: Option<Option<i64>>,
+}
+
+impl StateScan {
+    /// The next rows; `None` at the end.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or what it holds is damaged.
+    pub fn next_rows(&mut self) -> Result<Option<ChangeBatch>, RuntimeError> {
+        Ok(self.next_batch()?)
+    }
+
+    /// Entries of stores that were visited so far.
+    pub fn visited(&self) -> usize {
+        self.visited
+    }
+
+    fn next_batch(&mut self) -> Result<Option<ChangeBatch>, TaskError> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            if self.at.partition >= self.view.partitions.len() || self.ranges.is_empty() {
+                return Ok(None);
+            }
+            let entries = self.read_page()?;
+            if let Some(batch) = self.reader.decode(&entries)? {
+                self.ready.extend(run_suffix(&mut self.suffix, batch)?);
+            }
+        }
+    }
+
+    /// Reads a page of one range, without windows that are over, and moves on.
+    fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>, TaskError> {
+        let store = &self.view.partitions[self.at.partition];
+        let kept_from = match self.at.kept_from {
+            Some(known) => known,
+            None => *self.at.kept_from.insert(self.reader.kept_from(store)?),
+        };
+        let (first, to) = &self.ranges[self.at.range];
+        let from = self.at.from.as_ref().unwrap_or(first);
         let mut entries: Vec<(Bytes, Bytes)> = Vec::new();
-        store.range(&from, to, &mut |key, row| {
-            entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
-            entries.len() < READ_ROWS
+        let mut last: Option<Vec<u8>> = None;
+        let mut left = self.page;
+        let window = &self.window;
+        store.range(from, Some(to), &mut |key, row| {
+            left -= 1;
+            let wanted = window.as_ref().is_none_or(|(start, end)| match split_window(key) {
+                Ok((_, from, to)) => start.contains(&from) && end.contains(&to),
+                // damaged: decoding says so
+                Err(_) => true,
+            });
+            if wanted {
+                entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
+            }
+            if left == 0 {
+                last = Some([key, &[0]].concat());
+            }
+            left > 0
         })?;
-        let full = entries.len() == READ_ROWS;
-        if let Some((last, _)) = entries.last() {
-            from = [last.as_ref(), &[0]].concat();
+        self.visited += self.page - left;
+        self.page = (self.page * 2).min(READ_ROWS);
+        self.at.from = last;
+        if self.at.from.is_none() {
+            self.at.range += 1;
+            if self.at.range == self.ranges.len() {
+                self.at.range = 0;
+                self.at.partition += 1;
+                self.at.kept_from = None;
+            }
         }
         if let Some(bound) = kept_from {
-            let kept = entries.iter().map(|(key, _)| reader.is_kept(key, bound)).collect::<Result<Vec<_>, _>>()?;
-            let mut kept = kept.into_iter();
+            let kept = entries.iter().map(|(key, _)| self.reader.is_kept(key, bound));
+            let mut kept = kept.collect::<Result<Vec<_>, _>>()?.into_iter();
             entries.retain(|_| kept.next().unwrap_or(true));
         }
-        let rows = reader.decode(&entries)?.map(|batch| run_suffix(suffix, batch)).transpose()?;
-        if !rows.into_iter().flatten().all(&mut *visit) {
-            return Ok(false);
-        }
-        if !full {
-            return Ok(true);
-        }
+        Ok(entries)
+    }
+}
+
+impl Drop for StateScan {
+    fn drop(&mut self) {
+        self.view.plan.idle.lock().push(std::mem::take(&mut self.suffix));
     }
 }
 

@@ -46,7 +46,7 @@ use crate::types::{QueryId, TopicName};
 
 pub use client::{CLIENT_QUEUE_ROWS, ClientEnd, ClientNext, ClientQueue};
 pub use error::{RuntimeError, TaskError};
-pub use materialization::{Lookup, MaterializedView};
+pub use materialization::{MaterializedView, StateScan};
 pub use query::{QueryError, QueryState, QueryStatus};
 pub use settings::{QuerySettings, QuerySpec, RuntimeConfig, Strictness};
 
@@ -58,6 +58,17 @@ use query::{IdleSignal, QueryShared, RunningQuery, TaskCell, first_position};
 use recovery::Recovery;
 use task::{Stepped, Task, input_owner};
 use worker::Scheduler;
+
+/// What a task does when it is driven by hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// one step of rows, which stays uncommitted
+    Step,
+    /// a commit of the steps before
+    Commit,
+    /// what a worker has it do: steps and commits until it is out of input or its time is up, back-off after failures
+    Slice,
+}
 
 struct Entry {
     query: RunningQuery,
@@ -116,6 +127,11 @@ impl Runtime {
             scheduler: None,
             threads: Mutex::default(),
         }
+    }
+
+    /// True for a runtime without threads.
+    pub fn is_manual(&self) -> bool {
+        self.scheduler.is_none()
     }
 
     /// Starts a query: makes its internal topics, notes where its inputs start (unless it has committed positions), lets its tasks run.
@@ -268,7 +284,10 @@ impl Runtime {
         loop {
             let mut moved = false;
             for cell in &entry.query.cells {
-                moved |= cell.with_task(|task| drive(task, limits))?;
+                if !cell.finish_if_done() {
+                    moved |= cell.with_task(|task| drive(task, limits))?;
+                    cell.finish_if_done();
+                }
             }
             if !moved {
                 return Ok(());
@@ -300,6 +319,26 @@ impl Runtime {
             }
         }
         Ok(false)
+    }
+
+    /// Manual mode: gives one task of a query, by its number below [`QueryStatus::tasks`], one turn; true if it may have more to do.
+    ///
+    /// # Errors
+    /// As [`Self::pump`]; a failed [`Turn::Slice`] shows in the query's status only, as with workers.
+    pub fn pump_task(&self, id: &QueryId, task: usize, turn: Turn) -> Result<bool, RuntimeError> {
+        let entry = self.entry(id)?;
+        let Some(cell) = entry.query.cells.get(task) else { return Ok(false) };
+        if turn == Turn::Slice {
+            return Ok(cell.run() == task::Next::Again);
+        }
+        if entry.query.shared.is_paused() {
+            return Ok(false);
+        }
+        let moved = cell.with_task(|task| match turn {
+            Turn::Commit => task.commit().map(|_| false),
+            _ => Ok(task.step(&|_| None)? == Stepped::On),
+        });
+        Ok(moved?)
     }
 
     /// Throws a query's tasks away, with all that is not committed; they are made again from the last commit.

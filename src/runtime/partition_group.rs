@@ -96,7 +96,7 @@ impl PartitionGroup {
     }
 
     /// Queues what was read of a dry input.
-    pub fn push(&mut self, input: usize, rows: InputRows) {
+    pub fn push(&mut self, input: usize, mut rows: InputRows) {
         let queue = &mut self.queues[input];
         debug_assert!(queue.rows.is_none(), "an input is read only when it is dry");
         queue.next = rows.next;
@@ -105,6 +105,9 @@ impl PartitionGroup {
         if rows.batch.is_empty() {
             self.lost.extend(rows.losses.into_iter().map(|loss| (input, loss)));
         } else {
+            // the position is that of the first row, so what was lost before it is passed now
+            let passed = rows.losses.partition_point(|l| l.offset < rows.batch.meta.offset[0]);
+            self.lost.extend(rows.losses.drain(..passed).map(|loss| (input, loss)));
             queue.rows = Some(rows);
         }
     }
@@ -324,8 +327,10 @@ mod tests {
         let loss = |offset| Loss { offset, kind: LossKind::Undecodable, reason: String::new() };
         rows.losses = vec![loss(0), loss(2), loss(5)];
         group.push(0, rows);
+        assert_eq!(group.position(0).offset, 1);
+        assert_eq!(group.take_losses().iter().map(|(_, l)| l.offset).collect::<Vec<_>>(), [0]);
         group.step(1);
-        assert_eq!(group.take_losses().iter().map(|(_, l)| l.offset).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(group.take_losses().iter().map(|(_, l)| l.offset).collect::<Vec<_>>(), [2]);
         group.step(1);
         assert_eq!(group.take_losses().iter().map(|(_, l)| l.offset).collect::<Vec<_>>(), [5]);
     }

@@ -339,6 +339,19 @@ impl TaskCell {
         done
     }
 
+    /// Ends the task if it has read all it was to read; true if it has ended, now or before.
+    pub fn finish_if_done(&self) -> bool {
+        if self.progress.state() == TaskState::Finished {
+            return true;
+        }
+        let mut slot = self.slot.lock();
+        let done = slot.task.as_ref().is_some_and(|task| task.is_finished());
+        if done {
+            self.finish(&mut slot);
+        }
+        done
+    }
+
     /// Throws the task away; it is made again from the last commit.
     pub fn abort(&self) {
         let mut slot = self.slot.lock();

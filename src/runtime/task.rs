@@ -441,7 +441,8 @@ impl Task {
         (now_ms < until).then_some(until)
     }
 
-    fn is_finished(&self) -> bool {
+    /// True if it was to stop somewhere and is there.
+    pub fn is_finished(&self) -> bool {
         let Some(stop_at) = &self.shared.spec.settings.stop_at else { return false };
         let reached = |i: &Input, offset: Offset| stop_at.get(&i.at).is_some_and(|&stop| offset >= stop);
         self.inputs.iter().enumerate().all(|(n, input)| reached(input, self.group.position(n).offset))

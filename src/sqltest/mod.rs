@@ -18,6 +18,7 @@ mod post;
 mod query_case;
 mod record;
 mod report;
+mod rows;
 mod script;
 mod script_run;
 mod world;

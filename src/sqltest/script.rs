@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rows::ExpectedRows;
 use crate::diagnostic::{Diagnostic, Span, line_column};
 use crate::sql::{self, TestItem, parse_test_script};
 
@@ -30,6 +31,8 @@ pub(super) enum Item {
         /// trimmed
         text: String,
     },
+    /// `--@expected.rows: …`, for the query after it
+    Rows(ExpectedRows),
     /// a statement
     Statement(RawStatement),
 }
@@ -131,6 +134,10 @@ fn directives(text: &str, from: usize, to: usize, parts: &mut Vec<(Span, Part)>)
                 let what = directive.name["expected.".len()..].to_owned();
                 Part::Item(Item::Expect { what, text: directive.text })
             }
+            "expected.rows" | "expected.rows.ordered" => {
+                let ordered = directive.name.ends_with("ordered");
+                Part::Item(Item::Rows(ExpectedRows { text: directive.text, ordered }))
+            }
             // as the reference: names that mean nothing are for people
             _ => continue,
         };
@@ -149,22 +156,22 @@ pub(super) fn script_path(path: &str, beside: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    const FILE: &str =
-        "-- words\n--@test: one\nCREATE A;\n--@expected.error: X\n--@note: y\nselect ';';\n\n--@test: two\nB; C\n;";
+    const FILE: &str = "-- words\n--@test: one\nCREATE A;\n--@expected.rows: [1]\n--@expected.error: X\n--@note: y\nselect ';';\n\n--@test: two\nB; C\n;";
 
     #[test]
     fn a_file_is_cut_into_tests() {
         let tests = tests(FILE, Path::new("f.sql")).expect("is a test file");
-        assert_eq!(tests.iter().map(|t| (t.name.as_str(), t.line)).collect::<Vec<_>>(), [("one", 2), ("two", 8)]);
+        assert_eq!(tests.iter().map(|t| (t.name.as_str(), t.line)).collect::<Vec<_>>(), [("one", 2), ("two", 9)]);
         let shown: Vec<_> = tests[0]
             .items
             .iter()
             .map(|item| match item {
                 Item::Expect { what, text } => format!("{what}={text}"),
+                Item::Rows(rows) => format!("rows={}", rows.text),
                 Item::Statement(s) => format!("{}:{}", s.line, s.text),
             })
             .collect();
-        assert_eq!(shown, ["3:CREATE A;", "error=X", "6:select ';';"]);
+        assert_eq!(shown, ["3:CREATE A;", "rows=[1]", "error=X", "7:select ';';"]);
         assert_eq!(tests[1].items.len(), 2);
     }
 

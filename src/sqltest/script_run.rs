@@ -6,12 +6,14 @@
 use super::expect::{self, Cursors};
 use super::failure::{Failure, names_what_is_wrong};
 use super::mode::{Batching, Mode, seed_of};
+use super::rows::ExpectedRows;
 use super::script::{self, Item, RawStatement, ScriptTest};
 use super::world::{Visible, World};
 use crate::diagnostic::{Diagnostic, ErrorClass};
-use crate::engine::OutcomeKind;
+use crate::engine::{OutcomeKind, RowsKind};
 use crate::sql::ast::Statement;
 use crate::sql::{TestItem, parse_test_script};
+use crate::types::QueryId;
 
 /// How deep RUN SCRIPT may nest.
 const MAX_SCRIPT_DEPTH: usize = 16;
@@ -114,7 +116,7 @@ pub(super) fn run(test: &ScriptTest, mode: &Mode, seed: u64) -> Result<(), Failu
     let world = World::open(mode, seed_of(&test.name, seed), &base);
     let mut world = world.map_err(|e| Failure::of("the engine does not open", &e))?;
     world.set("auto.offset.reset", "latest");
-    let mut running = Running { world, cursors: Cursors::default(), mode: mode.clone(), pending: false };
+    let mut running = Running { world, cursors: Cursors::default(), mode: mode.clone(), pending: false, rows: None };
     let mut expectation = Expectation::default();
     for item in &test.items {
         let statement = match item {
@@ -123,6 +125,10 @@ pub(super) fn run(test: &ScriptTest, mode: &Mode, seed: u64) -> Result<(), Failu
                     "error" => expectation.error = Some(text.clone()),
                     _ => expectation.message = Some(text.clone()),
                 }
+                continue;
+            }
+            Item::Rows(rows) => {
+                running.rows = Some(rows.clone());
                 continue;
             }
             Item::Statement(statement) => statement,
@@ -163,6 +169,8 @@ struct Running {
     mode: Mode,
     /// rows were inserted that have not flowed yet
     pending: bool,
+    /// what the next query must give
+    rows: Option<ExpectedRows>,
 }
 
 impl Running {
@@ -179,6 +187,7 @@ impl Running {
                 expect::source(&assert, &raw.text, &self.world).map_err(Wrong::assert)
             }
             Some(Statement::RunScript { path }) => self.script(path.as_str(), raw, depth),
+            Some(Statement::Query(query)) if query.emit.is_none() => self.pull(&raw.text),
             Some(Statement::Query(_) | Statement::Print(_)) => {
                 let error = Diagnostic::user("a test has no place for the rows of a query");
                 let error = error.help("CREATE STREAM … AS SELECT …, and ASSERT VALUES of that stream");
@@ -191,6 +200,28 @@ impl Running {
             }
             _ => self.execute(&raw.text),
         }
+    }
+
+    /// Runs a pull query; what it gives must be expected.
+    fn pull(&mut self, text: &str) -> Result<(), Wrong> {
+        let expected = self.rows.take();
+        for outcome in self.world.execute(text).map_err(|e| Wrong::of(Kind::Statement, &e))? {
+            let OutcomeKind::Rows(rows) = outcome.kind else { continue };
+            let Some(expected) = &expected else {
+                let error = Diagnostic::user("a test does not say what rows the query gives");
+                return Err(Wrong::of(
+                    Kind::Statement,
+                    &error.help("put --@expected.rows: [1, \"a\"] [2, null] before it"),
+                ));
+            };
+            if rows.kind == RowsKind::PullStream {
+                let id = QueryId::new(&rows.query_id);
+                let pumped = self.world.engine().runtime().pump(&id, &|_| None);
+                pumped.map_err(|e| Wrong::of(Kind::Processing, &e.into()))?;
+            }
+            expected.check(*rows).map_err(Wrong::assert)?;
+        }
+        Ok(())
     }
 
     fn execute(&mut self, text: &str) -> Result<(), Wrong> {

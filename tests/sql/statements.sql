@@ -68,3 +68,30 @@ CREATE STREAM o AS SELECT id, EXPLODE(vs) AS v FROM a;
 INSERT INTO a VALUES (1, ARRAY[3, 4]);
 ASSERT VALUES o VALUES (1, 3);
 ASSERT VALUES o VALUES (1, 4);
+
+--@test: a replaced aggregation keeps its state
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE TABLE o AS SELECT id, COUNT(*) AS n FROM s GROUP BY id;
+INSERT INTO s VALUES (1, 1);
+INSERT INTO s VALUES (1, 2);
+CREATE OR REPLACE TABLE o AS SELECT id, COUNT(*) AS n FROM s WHERE v > 5 GROUP BY id;
+INSERT INTO s VALUES (1, 3);
+INSERT INTO s VALUES (1, 6);
+ASSERT VALUES o VALUES (1, 1);
+ASSERT VALUES o VALUES (1, 2);
+ASSERT VALUES o VALUES (1, 3);
+
+--@test: other aggregates cannot take the state over
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE TABLE o AS SELECT id, COUNT(*) AS n FROM s GROUP BY id;
+--@expected.error: KsqlException
+--@expected.message: Query is not upgradeable. its aggregations would be other ones
+CREATE OR REPLACE TABLE o AS SELECT id, COUNT(v) AS n FROM s GROUP BY id;
+
+--@test: another source cannot be put below a query
+CREATE STREAM s (id INT KEY, v INT) WITH (kafka_topic = 's', value_format = 'JSON');
+CREATE STREAM u (id INT KEY, v INT) WITH (kafka_topic = 'u', value_format = 'JSON');
+CREATE STREAM o AS SELECT id, v FROM s;
+--@expected.error: KsqlException
+--@expected.message: it reads the topic(s) s and would read u
+CREATE OR REPLACE STREAM o AS SELECT id, v FROM u;

@@ -8,6 +8,7 @@ mod collect;
 mod count;
 mod distinct;
 mod extreme;
+pub mod finite;
 mod grouped;
 mod histogram;
 mod moments;

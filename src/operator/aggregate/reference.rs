@@ -57,7 +57,7 @@ pub(super) struct Reference {
     pub(super) groups: BTreeMap<Group, (Held, i64, Option<i64>)>,
     pub(super) stream_time: Option<i64>,
     pub(super) next_final: i64,
-    pub(super) late: usize,
+    pub(super) late: Vec<usize>,
     pub(super) out: Vec<Out>,
 }
 
@@ -93,7 +93,7 @@ impl Reference {
         for start in window.starts_for(row.time) {
             let end = start + window.size_ms().expect("a time window");
             if end <= time - window.grace_ms {
-                self.late += 1;
+                self.late.push(offset);
             } else {
                 self.put((key, (start, end)), offset, row, !emit_final);
             }
@@ -138,7 +138,7 @@ impl Reference {
         let start = found.iter().map(|g| g.1.0).min().unwrap_or(row.time).min(row.time);
         let end = found.iter().map(|g| g.1.1).max().unwrap_or(row.time).max(row.time);
         if end < close {
-            self.late += 1;
+            self.late.push(offset);
         } else {
             self.merge(offset, row, (key, (start, end)), &found, emit_final);
         }

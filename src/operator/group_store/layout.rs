@@ -75,7 +75,7 @@ impl Layout {
     /// # Errors
     /// If the store cannot be read.
     pub fn kept_from(&self, store: &dyn KeyedSnapshot) -> Result<Option<i64>, TopicError> {
-        let Some(window) = self.spec.window.filter(|_| !self.tells_expiry()) else { return Ok(None) };
+        let Some(window) = self.spec.window else { return Ok(None) };
         let time = store.get(&super::stream_time_key())?.map(|row| RowCodec::rowtime(&row)).transpose()?;
         Ok(time.map(|time| time.saturating_sub(window.retention_ms)))
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::fixture::{World, copy, count, repartitioned, settings, spec, to_client};
 use crate::clock::Clock;
-use crate::runtime::{ClientEnd, ClientNext, ClientQueue, Lookup, QuerySettings, QuerySpec, QueryState, RuntimeError};
+use crate::plan::lookup::{Bound, KeyColumns, Lookup};
+use crate::runtime::{ClientEnd, ClientNext, ClientQueue, QuerySettings, QuerySpec, QueryState, RuntimeError};
 use crate::topic::TopicPartition;
 use crate::types::QueryId;
 
@@ -194,10 +195,11 @@ fn readers_see_committed_rows_of_all_partitions() {
     let id = QueryId::new("q");
     world.pump("q");
     let view = world.runtime.materialized(&id).unwrap();
+    let key = KeyColumns { columns: vec![("K".into(), arrow::datatypes::DataType::Utf8)], windowed: false };
     let count_all = |view: &crate::runtime::MaterializedView| -> i64 {
         use arrow::array::AsArray;
         use arrow::datatypes::Int64Type;
-        let batches = view.rows(&Lookup::All).unwrap();
+        let batches = rows_of(view, &Lookup::all(&key));
         batches.iter().map(|b| b.columns[1].as_primitive::<Int64Type>().values().iter().sum::<i64>()).sum()
     };
     assert_eq!(count_all(&view), 100);
@@ -211,9 +213,14 @@ fn readers_see_committed_rows_of_all_partitions() {
     world.pump("q");
     let view = world.runtime.materialized(&id).unwrap();
     assert_eq!(count_all(&view), 210);
-    let key: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["k3"]));
-    let rows = view.rows(&Lookup::Keys(vec![key])).unwrap();
-    assert_eq!(rows.iter().map(|b| b.len()).sum::<usize>(), 1);
+    let mut one = Lookup::all(&key);
+    one.boxes[0].columns = vec![Bound::OneOf(vec![datafusion::scalar::ScalarValue::from("k3")])];
+    assert_eq!(rows_of(&view, &one).iter().map(|b| b.len()).sum::<usize>(), 1);
+}
+
+fn rows_of(view: &crate::runtime::MaterializedView, lookup: &Lookup) -> Vec<crate::types::ChangeBatch> {
+    let mut scan = view.scan(lookup).unwrap();
+    std::iter::from_fn(|| scan.next_rows().unwrap()).collect()
 }
 
 #[test]
