@@ -134,8 +134,7 @@ fn check_windows(left: &Relation, right: &Relation, clause: &ast::Join) -> Resul
             ))
             .at(span))
         }
-        // streams meet in windows of one start, whatever their sizes
-        (Some(l), Some(r)) if l != r && right.is_table => {
+        (Some(l), Some(r)) if l != r => {
             Err(Diagnostic::user("Implicit repartitioning of windowed sources is not supported: the windows differ in type or size").at(span))
         }
         _ => Ok(()),

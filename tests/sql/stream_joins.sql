@@ -155,3 +155,9 @@ CREATE STREAM l (k STRING KEY, n BIGINT) WITH (kafka_topic = 'l', value_format =
 CREATE STREAM r (k STRING KEY, m BIGINT) WITH (kafka_topic = 'r', value_format = 'JSON', window_type = 'TUMBLING', window_size = '1 SECOND');
 --@expected.message: Session windowed sources can only be joined to other session windowed sources
 CREATE STREAM j AS SELECT * FROM l JOIN r WITHIN 1 SECOND ON l.k = r.k;
+
+--@test: windows of another size are not written anew
+CREATE STREAM l (k STRING KEY, n BIGINT) WITH (kafka_topic = 'l', value_format = 'JSON', window_type = 'TUMBLING', window_size = '2 SECONDS');
+CREATE STREAM r (k STRING KEY, m BIGINT) WITH (kafka_topic = 'r', value_format = 'JSON', window_type = 'TUMBLING', window_size = '1 SECOND');
+--@expected.message: Implicit repartitioning of windowed sources is not supported
+CREATE STREAM j AS SELECT * FROM l JOIN r WITHIN 1 SECOND ON l.k = r.k;
