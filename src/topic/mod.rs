@@ -264,6 +264,19 @@ pub trait KeyedSnapshot: Send + Sync {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TopicError>;
+
+    /// True if the store holds nothing.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn is_empty(&self) -> Result<bool, TopicError> {
+        let mut empty = true;
+        self.range(&[], None, &mut |_, _| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
+    }
 }
 
 /// Hears once what became of a commit, in any thread.
