@@ -42,7 +42,7 @@ pub struct StorageOptions {
     pub state_memtable_bytes: u64,
     /// journals kept at most, bytes (≥ 64 MiB); bounds what a restart must replay
     pub journal_max_bytes: u64,
-    /// threads that flush and merge
+    /// threads that flush and merge; with more than one, fjall's first thread spins while merges wait for another
     pub worker_threads: usize,
     /// time between syncs; zero syncs each commit
     pub sync_interval: Duration,
@@ -59,7 +59,7 @@ impl Default for StorageOptions {
             records_memtable_bytes: 16 * MIB,
             state_memtable_bytes: 8 * MIB,
             journal_max_bytes: 256 * MIB,
-            worker_threads: 2,
+            worker_threads: 1,
             sync_interval: Duration::from_secs(1),
             min_free_bytes: 256 * MIB,
             fault: None,
