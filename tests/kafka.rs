@@ -181,6 +181,7 @@ fn statements_reach_nodes_that_run() {
     insert(&first, 0, 30);
     expect(&second, 30);
     wait_for_source(&first, "PER_REST", true);
+    first.catch_up().unwrap();
     assert_eq!(*first.catalog(), *second.catalog());
     let ids = |engine: &Engine| -> Vec<_> { engine.runtime().statuses().into_iter().map(|s| s.id).collect() };
     assert_eq!(ids(&first), ids(&second));
@@ -204,6 +205,7 @@ fn statements_reach_nodes_that_run() {
     // the node that did not submit them lets go of what is dropped, and takes over what the other leaves
     execute(&first, "DROP TABLE per_rest DELETE TOPIC;");
     wait_for_source(&second, "PER_REST", false);
+    second.catch_up().unwrap();
     assert_eq!(ids(&first).len(), 2);
     first.close().unwrap();
     drop(first);

@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 
 use super::Engine;
 use super::command_log::Command;
-use super::effect::{self, Effect, Start};
+use super::effect::{self, Change, Effect, Start};
 use super::fold::Fold;
 use crate::catalog::{Catalog, Source};
 use crate::diagnostic::{Diagnostic, ErrorClass};
-use crate::topic::{Offset, Owner};
+use crate::topic::{Cleanup, Offset, Owner, TopicSpec};
 use crate::types::QueryId;
 
 /// Between two looks at the command topic of a shared log.
@@ -158,16 +158,31 @@ impl Engine {
         let previous = place.step(offset);
         let command = command.map_err(|reason| unread(offset, &reason))?;
         let catalog = self.catalog();
-        let mut effect = match command.based_on < previous {
-            true => self.fold().effect(&command, previous, &catalog)?,
-            false => effect,
-        };
+        let mut effect = effect;
+        if command.based_on < previous {
+            effect = self.fold().effect(&command, previous, &catalog)?;
+            self.make_missing_topics(&effect)?;
+        }
         if let Some(status) = &mut effect.status {
             status.sequence = offset;
         }
         self.swap(&catalog, &effect);
         self.carry_out(&effect)?;
         Ok(effect)
+    }
+
+    /// Makes topics that were there when the statement was worked out, and that another node's command before it deleted.
+    fn make_missing_topics(&self, effect: &Effect) -> Result<(), Diagnostic> {
+        for change in &effect.changes {
+            let Change::PutSource(source) = change else { continue };
+            if self.inner.log.describe(&source.topic)?.is_some() {
+                continue;
+            }
+            let cleanup = Cleanup { compact: source.is_table(), ..Cleanup::default() };
+            let (name, partitions) = (source.topic.clone(), source.partitions);
+            self.inner.log.create_topic(&TopicSpec { name, partitions, replicas: 1, cleanup })?;
+        }
+        Ok(())
     }
 
     fn swap(&self, catalog: &Catalog, effect: &Effect) {

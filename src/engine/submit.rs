@@ -5,6 +5,7 @@
 //! statement that is refused then stays, since the other node may have found it and use it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -18,6 +19,9 @@ use crate::diagnostic::Diagnostic;
 use crate::sql::ast::Statement;
 use crate::topic::{Log, TopicError, TopicSpec};
 use crate::types::TopicName;
+
+/// How often a topic that another node just made is looked for.
+const RACES: u32 = 50;
 
 impl Engine {
     /// Carries out a logged statement: topics, command, catalog, queries. One at a time on this node.
@@ -58,7 +62,7 @@ impl Engine {
     ) -> Result<(Effect, BTreeMap<String, i32>), Diagnostic> {
         let config = settings::merged(&self.inner.config, properties)?;
         let settings = settings::analysis(&config)?;
-        let mut raced = false;
+        let mut tries = 0;
         loop {
             let seen = Seen { log: self.inner.log.as_ref(), partitions: Mutex::default() };
             let ctx = EffectContext {
@@ -75,8 +79,9 @@ impl Engine {
                 match effect.creates.iter().try_for_each(|topic| self.inner.log.create_topic(topic)) {
                     Ok(()) => {}
                     // Another node was faster; now the topic is seen as it is.
-                    Err(TopicError::Exists(_)) if !raced => {
-                        raced = true;
+                    Err(TopicError::Exists(_)) if tries < RACES => {
+                        tries += 1;
+                        std::thread::park_timeout(Duration::from_millis(20));
                         continue;
                     }
                     Err(error) => return Err(error.into()),
