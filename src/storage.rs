@@ -454,11 +454,46 @@ impl WeakSnapshot {
     /// # Errors
     /// [`StorageError::Poisoned`] if the storage was closed or reopened since.
     pub fn upgrade(&self) -> Result<Snapshot, StorageError> {
-        let open = self.open.upgrade().ok_or_else(|| {
-            StorageError::Poisoned("it was reopened since this view of it was taken; take a new one".into())
-        })?;
+        let open = self.open.upgrade().ok_or_else(reopened)?;
         Ok(Snapshot { at: self.at.clone(), open })
     }
+
+    /// The storage as it is at each look.
+    pub fn live(&self) -> LiveView {
+        LiveView { open: self.open.clone() }
+    }
+}
+
+/// The storage as it is at each look, until it is reopened. Unlike a snapshot that is kept, it does not make fjall hold the
+/// memtables and old values of all that is written later.
+#[derive(Clone)]
+pub struct LiveView {
+    open: Weak<OpenDatabase>,
+}
+
+impl LiveView {
+    /// The value of `key` now.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`] if the storage was closed or reopened since, [`StorageError::Corrupt`] or [`StorageError::Io`].
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let open = self.open.upgrade().ok_or_else(reopened)?;
+        open.space(space).get(key).map(|v| v.map(Bytes::from)).map_err(|e| read_error(&e))
+    }
+
+    /// The storage as it now is.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`] if the storage was closed or reopened since.
+    pub fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        let open = self.open.upgrade().ok_or_else(reopened)?;
+        let at = open.database.snapshot();
+        Ok(Snapshot { open, at })
+    }
+}
+
+fn reopened() -> StorageError {
+    StorageError::Poisoned("it was reopened since this view of it was taken; take a new one".into())
 }
 
 /// Entries in key order.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::operator::LossKind;
 use crate::state::{Overlay, Store};
-use crate::topic::{Commit, Owner, Position, Receipt, StoreId, TopicError, TopicPartition};
+use crate::topic::{Commit, KeyedSnapshot, Log, Owner, Position, Receipt, StoreId, TopicError, TopicPartition};
 
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv};
@@ -403,7 +403,7 @@ impl Checkpoint {
                 log.write_behind(&mark.id, std::mem::replace(&mut writes, more), mark.written)?;
             }
             log.write_behind(&mark.id, writes, mark.next_block)?;
-            let (behind, upto) = log.keyed_store(&mark.id)?;
+            let (behind, upto) = live_store(log.as_ref(), &mark.id)?;
             store.attach(behind.clone());
             (mark.written, mark.block_bytes) = (mark.next_block, 0);
             if let Some(overlay) = &mark.overlay {
@@ -432,6 +432,12 @@ impl Checkpoint {
     }
 }
 
+/// The keyed store of a task, which alone writes it, as it is at each look; and the number of the first block it does not hold.
+fn live_store(log: &dyn Log, id: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError> {
+    let (behind, from) = log.keyed_store(id)?;
+    Ok((behind.live().unwrap_or(behind), from))
+}
+
 fn restore_store(
     shared: &QueryShared,
     id: StoreId,
@@ -439,7 +445,7 @@ fn restore_store(
     readable: bool,
 ) -> Result<StoreMark, TaskError> {
     let log = shared.log.as_ref();
-    let (behind, from) = log.keyed_store(&id)?;
+    let (behind, from) = live_store(log, &id)?;
     store.attach(behind.clone());
     let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
     let (mut next_block, mut block_bytes) = (from, 0);

@@ -246,7 +246,7 @@ pub struct Receipt {
 /// Entries of a keyed store to be written behind: `None` deletes.
 pub type KeyedWrites = Vec<(Bytes, Option<Bytes>)>;
 
-/// A read view of one keyed store as of one moment.
+/// A read view of one keyed store: as of one moment, or with [`Self::live`] as it is at each look.
 pub trait KeyedSnapshot: Send + Sync {
     /// The value of `key`.
     ///
@@ -276,6 +276,20 @@ pub trait KeyedSnapshot: Send + Sync {
             false
         })?;
         Ok(empty)
+    }
+
+    /// The store as it is at each look; `None` if this view does as well. A view of one moment may make the storage hold in memory what
+    /// is written after it, so keep this one instead.
+    fn live(&self) -> Option<Arc<dyn KeyedSnapshot>> {
+        None
+    }
+
+    /// The store as it is at this moment; `None` if this view is of one moment.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn frozen(&self) -> Result<Option<Arc<dyn KeyedSnapshot>>, TopicError> {
+        Ok(None)
     }
 }
 
