@@ -396,6 +396,20 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be written.
     fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
 
+    /// True if other processes append to this log as well.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Lets go of what this node alone keeps of `owner`, which another node forgets for all.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    fn release(&self, owner: &Owner) -> Result<(), TopicError> {
+        let _ = owner;
+        Ok(())
+    }
+
     /// Makes ready for the changelog of a store of so many partitions. A log that makes changelogs as they come needs no call.
     ///
     /// # Errors
