@@ -25,6 +25,11 @@ struct Query {
     check: fn(&Output, &Expected) -> bool,
 }
 
+/// COUNT by customer and hour, over many customers and over few.
+const TUMBLING: &str = "CREATE TABLE result WITH (KAFKA_TOPIC = 'result') AS
+    SELECT customer_key, COUNT(*) AS orders FROM orders
+    WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY customer_key EMIT CHANGES;";
+
 const QUERIES: [Query; 9] = [
     Query {
         name: "filter",
@@ -50,17 +55,13 @@ const QUERIES: [Query; 9] = [
     },
     Query {
         name: "tumbling",
-        statement: "CREATE TABLE result WITH (KAFKA_TOPIC = 'result') AS
-            SELECT customer_key, COUNT(*) AS orders FROM orders
-            WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY customer_key EMIT CHANGES;",
+        statement: TUMBLING,
         inputs: 1,
         check: |output, expected| output.last("ORDERS") as i64 == expected.records,
     },
     Query {
         name: "tumbling_few",
-        statement: "CREATE TABLE result WITH (KAFKA_TOPIC = 'result') AS
-            SELECT customer_key, COUNT(*) AS orders FROM orders
-            WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY customer_key EMIT CHANGES;",
+        statement: TUMBLING,
         inputs: 1,
         check: |output, expected| output.last("ORDERS") as i64 == expected.records,
     },

@@ -443,7 +443,7 @@ impl Store for KeyedTable {
     fn attach(&mut self, behind: Arc<dyn KeyedSnapshot>) {
         if self.behind.is_none() {
             // A store that fails here will say so at the first look-up.
-            self.complete &= behind.is_empty().unwrap_or(false);
+            self.complete &= behind.is_empty(None).unwrap_or(false);
         }
         self.behind = Some(behind);
         for i in std::mem::take(&mut self.in_flight) {

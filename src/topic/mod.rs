@@ -265,13 +265,13 @@ pub trait KeyedSnapshot: Send + Sync {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TopicError>;
 
-    /// True if the store holds nothing.
+    /// True if the store holds no key before `to` (none at all if `to` is `None`).
     ///
     /// # Errors
     /// If the storage cannot be read.
-    fn is_empty(&self) -> Result<bool, TopicError> {
+    fn is_empty(&self, to: Option<&[u8]>) -> Result<bool, TopicError> {
         let mut empty = true;
-        self.range(&[], None, &mut |_, _| {
+        self.range(&[], to, &mut |_, _| {
             empty = false;
             false
         })?;
