@@ -4,6 +4,7 @@
 
 mod conformance;
 mod crash;
+mod datagen;
 mod equivalence;
 mod examples;
 mod grammar;

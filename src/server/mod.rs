@@ -102,7 +102,7 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/query-stream", post(query::query_stream))
         .route("/close-query", post(query::close_query))
         .route("/inserts-stream", post(inserts::inserts_stream))
-        .route("/topics/{topic}", get(topics::describe).post(topics::append))
+        .route("/topics/{topic}", get(topics::describe).post(topics::append).put(topics::create))
         .route("/topics/{topic}/records", get(topics::records))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not Found") })
         .layer(DefaultBodyLimit::max(body_limit))
