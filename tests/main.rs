@@ -14,6 +14,8 @@ mod kafka;
 mod limits;
 mod maintenance;
 mod plans;
+#[cfg(feature = "kafka")]
+mod security;
 mod shell;
 mod simulation;
 mod sql;

@@ -3,6 +3,7 @@
 //! One file a command; [`place`] turns `--data-dir` and `--server` into a client for all of them. The subtle thing: every error ends here,
 //! is written to standard error with its remedy, and makes the exit code 1.
 
+mod command_topic;
 mod datagen;
 mod maintenance;
 mod place;
@@ -65,6 +66,8 @@ enum Command {
     Backup(maintenance::BackupArgs),
     /// Make a data directory out of a backup
     Restore(maintenance::RestoreArgs),
+    /// Copy what a service declared, its command topic, into a file or back
+    CommandTopic(command_topic::CommandTopicArgs),
     /// Read a whole data directory and say what is wrong with it
     Check(maintenance::CheckArgs),
 }
@@ -92,6 +95,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Datagen(arguments)) => datagen::datagen(&cli.place, &arguments),
         Some(Command::Backup(arguments)) => maintenance::backup(&cli.place, &arguments),
         Some(Command::Restore(arguments)) => maintenance::restore(&cli.place, &arguments),
+        Some(Command::CommandTopic(arguments)) => command_topic::command_topic(&cli.place, &arguments),
         Some(Command::Check(arguments)) => maintenance::check(&cli.place, &arguments),
     };
     match result {

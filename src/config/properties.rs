@@ -115,6 +115,8 @@ properties! {
         "How long in ms ASSERT SCHEMA tries";
     OVERRIDES_DENYLIST = "ksql.properties.overrides.denylist", PropertyType::Text, Some(""), Ksql, Server,
         "Names, with commas between, that sessions may not SET";
+    LEFTOVERS_GRACE_MS = "leftovers.grace.ms", PropertyType::Int(100), Some("60000"), Riverrun, Server,
+        "How long in ms the node that dropped something is waited for before another one removes what it left";
     PULL_ENABLED = "ksql.pull.queries.enable", PropertyType::Bool, Some("true"), Ksql, Server,
         "Whether pull queries are allowed";
     PULL_TABLE_SCAN = "ksql.query.pull.table.scan.enabled", PropertyType::Bool, Some("true"), Ksql, Session,

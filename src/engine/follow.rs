@@ -4,7 +4,7 @@
 //! another node only this node's part is carried out (its tasks, its copy of state); topics, groups and changelogs are the submitter's. And a
 //! command that cannot be read, does not apply, or whose query does not start is reported and passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Engine;
-use super::command_log::Command;
+use super::command_log::{Command, Entry, Placed};
 use super::effect::{self, Change, Effect, Start};
 use super::fold::Fold;
+use super::leftovers::Unfinished;
 use crate::catalog::{Catalog, Source};
 use crate::diagnostic::{Diagnostic, ErrorClass};
-use crate::topic::{Cleanup, Offset, Owner, TopicSpec};
+use crate::topic::{Cleanup, Offset, Owner, TopicError, TopicSpec};
 use crate::types::QueryId;
 
 /// Between two looks at the command topic of a shared log.
@@ -47,6 +48,11 @@ impl Place {
         self.last
     }
 
+    /// Where to read on.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
     /// Goes on to `offset`; gives the place before.
     fn step(&mut self, offset: Offset) -> Offset {
         self.next = self.next.max(offset + 1);
@@ -69,11 +75,14 @@ impl Engine {
         built_in.into_iter().for_each(|source| catalog.put_source(source));
         let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
         let mut place = self.inner.place.lock();
-        let (commands, next) = self.inner.commands.read(place.next)?;
-        for (offset, command) in commands {
+        let (entries, next) = self.inner.commands.read(place.next)?;
+        let mut unfinished = Unfinished::default();
+        for entry in entries {
+            let Some((offset, command)) = self.command_of(entry, &mut unfinished) else { continue };
             let previous = place.step(offset);
             match command.map_err(Diagnostic::user).and_then(|c| self.fold().effect(&c, previous, &catalog)) {
                 Ok(effect) => {
+                    self.replayed(offset, &effect, &starts, &mut unfinished);
                     effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
                     for id in &effect.stops {
                         starts.remove(id);
@@ -86,6 +95,11 @@ impl Engine {
             }
         }
         place.next = place.next.max(next);
+        drop(place);
+        *self.inner.unfinished.lock() = unfinished;
+        if !self.inner.log.is_shared() {
+            self.sweep();
+        }
         for start in starts.values() {
             let paused = catalog.query(start.query.id.as_str()).is_some_and(|q| q.paused);
             if let Err(error) = self.start(start, paused) {
@@ -99,10 +113,13 @@ impl Engine {
 
     /// Applies commands of others up to the end; true if there were some.
     pub(super) fn follow(&self, place: &mut Place) -> Result<bool, Diagnostic> {
-        let (commands, next) = self.inner.commands.read(place.next)?;
-        let some = !commands.is_empty();
-        for (offset, command) in commands {
-            self.apply_foreign(place, offset, command);
+        let (entries, next) = self.inner.commands.read(place.next)?;
+        let some = !entries.is_empty();
+        for entry in entries {
+            let command = self.command_of(entry, &mut self.inner.unfinished.lock());
+            if let Some((offset, command)) = command {
+                self.apply_foreign(place, offset, command);
+            }
         }
         place.next = place.next.max(next);
         Ok(some)
@@ -114,7 +131,9 @@ impl Engine {
         let deadline = Instant::now() + READ_BACK;
         while answer.is_none() {
             let read = self.inner.commands.read(place.next).map_err(|e| unread(own, &e.message))?;
-            for (offset, command) in read.0 {
+            for entry in read.0 {
+                let command = self.command_of(entry, &mut self.inner.unfinished.lock());
+                let Some((offset, command)) = command else { continue };
                 match effect.take_if(|_| offset == own) {
                     Some(effect) => answer = Some(self.apply_own(place, own, command, effect)),
                     None => self.apply_foreign(place, offset, command),
@@ -136,11 +155,28 @@ impl Engine {
         Fold { registry: inner.registry, config: &inner.config, service_id: &inner.service_id }
     }
 
+    /// The command of an entry; a note is taken in.
+    fn command_of(
+        &self,
+        (offset, entry): Placed,
+        unfinished: &mut Unfinished,
+    ) -> Option<(Offset, Result<Command, String>)> {
+        match entry {
+            Ok(Entry::Command(command)) => Some((offset, Ok(command))),
+            Ok(Entry::Note(note)) => {
+                self.heard(offset, &note, unfinished);
+                None
+            }
+            Err(reason) => Some((offset, Err(reason))),
+        }
+    }
+
     fn apply_foreign(&self, place: &mut Place, offset: Offset, command: Result<Command, String>) {
         let previous = place.step(offset);
         let catalog = self.catalog();
         match command.map_err(Diagnostic::user).and_then(|c| self.fold().effect(&c, previous, &catalog)) {
             Ok(effect) => {
+                self.note_leftovers(offset, &effect);
                 self.swap(&catalog, &effect);
                 self.carry_out_foreign(&effect);
             }
@@ -161,13 +197,16 @@ impl Engine {
         let mut effect = effect;
         if command.based_on < previous {
             effect = self.fold().effect(&command, previous, &catalog)?;
+            self.await_clean(place, &effect)?;
             self.make_missing_topics(&effect)?;
         }
         if let Some(status) = &mut effect.status {
             status.sequence = offset;
         }
+        self.note_leftovers(offset, &effect);
         self.swap(&catalog, &effect);
-        self.carry_out(&effect)?;
+        self.carry_out(&mut effect)?;
+        self.finished(offset);
         Ok(effect)
     }
 
@@ -191,17 +230,28 @@ impl Engine {
         *self.inner.catalog.write() = Arc::new(changed);
     }
 
-    fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
+    fn carry_out(&self, effect: &mut Effect) -> Result<(), Diagnostic> {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
+            self.inner.not_started.lock().remove(id);
             if let Err(error) = self.inner.runtime.forget(id) {
                 tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
                 self.inner.log.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
             }
         }
-        self.run(effect)?;
+        match (self.run(effect), &effect.start) {
+            (Ok(()), _) => {}
+            // It is declared now, on all nodes, and is tried again.
+            (Err(error), Some(start)) if self.inner.log.is_shared() => {
+                effect.warnings.push(format!("query {} does not run yet: {}", start.query.id, error.message));
+            }
+            (Err(error), _) => return Err(error),
+        }
         for topic in &effect.deletes {
-            self.inner.log.delete_topic(topic)?;
+            match self.inner.log.delete_topic(topic) {
+                Ok(()) | Err(TopicError::UnknownTopic(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
     }
@@ -210,6 +260,9 @@ impl Engine {
     fn carry_out_foreign(&self, effect: &Effect) {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
+            if self.inner.not_started.lock().remove(id).is_some() {
+                continue;
+            }
             if let Err(error) = self.inner.runtime.release(id) {
                 tracing::warn!(query = %id, "not all of a stopped query is let go of: {error}");
             }
@@ -295,7 +348,8 @@ impl Drop for Follower {
 }
 
 fn work(engine: &Engine, ended: &AtomicBool) {
-    let (mut looks, mut failing) = (0_u32, false);
+    let (mut looks, mut failing, mut seen) = (0_u32, false, BTreeSet::new());
+    let mut swept = Instant::now();
     while !ended.load(Ordering::SeqCst) {
         match engine.catch_up() {
             Ok(_) => failing = false,
@@ -308,6 +362,14 @@ fn work(engine: &Engine, ended: &AtomicBool) {
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(RETRY_LOOKS) {
             engine.start_missing();
+            engine.sweep();
+        }
+        if swept.elapsed() >= engine.grace() {
+            swept = Instant::now();
+            match engine.sweep_push_queries(&seen) {
+                Ok(now) => seen = now,
+                Err(error) => tracing::debug!("what push queries left is not removed yet: {error}"),
+            }
         }
         std::thread::park_timeout(INTERVAL);
     }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::command_log::Command;
 use super::effect::{self, Effect, EffectContext, Topics};
 use super::fold::identity;
+use super::follow::Place;
 use super::{Engine, settings};
 use crate::catalog::Catalog;
 use crate::config;
@@ -33,8 +34,7 @@ impl Engine {
     ) -> Result<Effect, Diagnostic> {
         let mut place = self.inner.place.lock();
         self.follow(&mut place)?;
-        let catalog = self.catalog();
-        let (effect, partitions) = self.prepare(statement, text, properties, &catalog)?;
+        let (effect, partitions) = self.prepare(statement, text, properties, &place)?;
         if effect.warning.is_some() {
             return Ok(effect);
         }
@@ -58,8 +58,9 @@ impl Engine {
         statement: &Statement,
         text: &str,
         properties: &BTreeMap<String, String>,
-        catalog: &Catalog,
+        place: &Place,
     ) -> Result<(Effect, BTreeMap<String, i32>), Diagnostic> {
+        let catalog = &*self.catalog();
         let config = settings::merged(&self.inner.config, properties)?;
         let settings = settings::analysis(&config)?;
         let mut tries = 0;
@@ -75,6 +76,10 @@ impl Engine {
             };
             let effect = effect::effect(statement, text, &ctx)?;
             if effect.warning.is_none() {
+                if self.inner.unfinished.lock().meets(&effect) {
+                    self.await_clean(place, &effect)?;
+                    continue;
+                }
                 self.check_query_limit(catalog, &effect)?;
                 match effect.creates.iter().try_for_each(|topic| self.inner.log.create_topic(topic)) {
                     Ok(()) => {}

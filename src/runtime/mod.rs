@@ -39,6 +39,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::operator::LossKind;
+use crate::plan::topology::Topology;
 use crate::topic::{
     Cleanup, Commit, Log, Offset, Owner, Pace, Position, TopicError, TopicPartition, TopicSpec, WatchGuard,
 };
@@ -192,7 +193,7 @@ impl Runtime {
         let entry = self.entry(id)?;
         entry.end();
         let spec = &entry.query.shared.spec;
-        for owner in owners(spec) {
+        for owner in owners(&spec.topology, &spec.owner) {
             self.log.forget(&owner)?;
         }
         for topic in &spec.topology.internal_topics {
@@ -213,7 +214,9 @@ impl Runtime {
         let entry = self.entry(id)?;
         entry.end();
         self.queries.write().remove(id);
-        owners(&entry.query.shared.spec).iter().try_for_each(|owner| self.log.release(owner))?;
+        owners(&entry.query.shared.spec.topology, &entry.query.shared.spec.owner)
+            .iter()
+            .try_for_each(|owner| self.log.release(owner))?;
         Ok(())
     }
 
@@ -544,10 +547,10 @@ fn is_live(state: QueryState) -> bool {
 }
 
 /// All owners that a query's positions and state stand under.
-fn owners(spec: &QuerySpec) -> Vec<Owner> {
-    let mut owners: Vec<Owner> = vec![spec.owner.clone()];
-    for (sub, sub_spec) in spec.topology.subs.iter().enumerate() {
-        owners.extend((0..sub_spec.inputs.len()).map(|i| input_owner(&spec.topology, &spec.owner, sub, i)));
+pub fn owners(topology: &Topology, owner: &Owner) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = vec![owner.clone()];
+    for (sub, sub_spec) in topology.subs.iter().enumerate() {
+        owners.extend((0..sub_spec.inputs.len()).map(|i| input_owner(topology, owner, sub, i)));
     }
     owners.sort();
     owners.dedup();
@@ -555,7 +558,7 @@ fn owners(spec: &QuerySpec) -> Vec<Owner> {
 }
 
 /// All topics that a query reads, each once.
-fn input_topics(topology: &crate::plan::topology::Topology) -> Vec<TopicName> {
+fn input_topics(topology: &Topology) -> Vec<TopicName> {
     let inputs = topology.subs.iter().flat_map(|sub| &sub.inputs);
     let mut topics: Vec<TopicName> = inputs.map(|input| input_topic(topology, input)).collect();
     topics.sort();

@@ -417,6 +417,14 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be asked.
     fn owners(&self) -> Result<Vec<Owner>, TopicError>;
 
+    /// Owners that no node reads for now, as far as the log can tell; of a log that belongs to one process all.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn idle_owners(&self) -> Result<Vec<Owner>, TopicError> {
+        self.owners()
+    }
+
     /// Forgets positions, changelogs and keyed stores of `owner`.
     ///
     /// # Errors

@@ -9,9 +9,11 @@ mod changelog;
 mod columns;
 mod failure;
 mod feed;
+mod java;
 mod membership;
 mod native;
 mod options;
+mod reach;
 mod scan;
 mod session;
 #[cfg(test)]
@@ -239,6 +241,12 @@ impl Log for KafkaLog {
         Ok(owners)
     }
 
+    fn idle_owners(&self) -> Result<Vec<Owner>, TopicError> {
+        let mut owners: Vec<Owner> = self.shared.admin.idle_groups()?.into_iter().map(Owner::new).collect();
+        owners.sort();
+        Ok(owners)
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
@@ -352,6 +360,7 @@ fn grown(commit: &Commit) -> Vec<TopicName> {
 }
 
 /// Lets clients that `rdkafka` makes log as everybody does.
+#[derive(Clone, Copy)]
 struct Logged;
 
 impl ClientContext for Logged {

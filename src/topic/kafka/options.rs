@@ -10,10 +10,11 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::java;
 use crate::topic::TopicError;
 
-/// How a log over Kafka is opened.
-#[derive(Clone, Debug)]
+/// How a log over Kafka is opened. Has no `Debug` form, since there are secrets in it.
+#[derive(Clone)]
 pub struct KafkaOptions {
     /// brokers as host:port, with commas
     pub bootstrap_servers: String,
@@ -54,7 +55,7 @@ impl KafkaOptions {
     /// [`TopicError::Invalid`] with the property.
     pub(super) fn checked(mut self) -> Result<Self, TopicError> {
         let mut known = BTreeMap::new();
-        for (name, value) in std::mem::take(&mut self.client) {
+        for (name, value) in java::translated(std::mem::take(&mut self.client))? {
             if OURS.contains(&name.as_str()) {
                 continue;
             }
@@ -65,10 +66,12 @@ impl KafkaOptions {
                 Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
                     tracing::warn!("property {name} is not one of Kafka's client here and has no effect");
                 }
+                // The reason may repeat the value.
                 Err(KafkaError::ClientConfig(_, reason, ..)) => {
+                    let reason = if value.is_empty() { reason } else { reason.replace(&value, "…") };
                     return Err(TopicError::Invalid(format!("property {name}: {reason}")));
                 }
-                Err(error) => return Err(TopicError::Invalid(format!("property {name}: {error}"))),
+                Err(_) => return Err(TopicError::Invalid(format!("property {name} is refused by Kafka's client"))),
             }
         }
         self.client = known;
