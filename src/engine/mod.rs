@@ -4,6 +4,7 @@
 //! of the catalog ([`effect`]), and only if all are good carries them out one by one: topics, command log, catalog, queries. The subtle
 //! thing: a text with a wrong statement has done nothing at all, and a command that no longer applies never stops a start.
 
+pub mod cluster;
 pub mod command_backup;
 pub mod command_log;
 pub mod effect;
@@ -117,6 +118,8 @@ struct Inner {
     instance: String,
     test: Option<TestMode>,
     transient: Mutex<push::TransientQueries>,
+    /// reads what other nodes have; `None`: nobody does
+    peers: RwLock<Option<Arc<dyn cluster::Peers>>>,
 }
 
 impl Engine {
@@ -154,6 +157,7 @@ impl Engine {
             instance: format!("{:016x}", rand::random::<u64>()),
             test: config.test,
             transient: Mutex::default(),
+            peers: RwLock::default(),
         };
         let mut engine = Self { follower: None, inner: Arc::new(inner) };
         engine.replay(built_in)?;
@@ -337,6 +341,7 @@ fn open_kafka(
         internal_replicas: internal_replicas(properties),
         exactly_once: properties.text("processing.guarantee").is_none_or(|g| g.starts_with("exactly_once")),
         namespace: config.namespace.clone(),
+        advertised: properties.text(config::ADVERTISED_LISTENER).filter(|url| !url.is_empty()).map(str::to_owned),
     };
     Ok(KafkaLog::open(options, clock.clone())?)
 }

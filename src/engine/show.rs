@@ -17,7 +17,7 @@ use crate::config::secret::{HIDDEN, is_secret};
 use crate::config::{self, Editable, PROPERTIES, Scope};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Lowering, lower};
-use crate::runtime::QueryState;
+use crate::runtime::{QueryState, restoring};
 use crate::sql::ast::{AssertTopic, Describe, ExplainTarget, Ident, Show, Statement};
 use crate::topic::{Owner, TopicPartition};
 use crate::types::{Column, LogicalSchema, TopicName};
@@ -129,6 +129,7 @@ fn query_line(query: &PersistentQuery, engine: &Engine) -> QueryLine {
         id: query.id.to_string(),
         query_type: "PERSISTENT".into(),
         state,
+        restoring: restoring(&engine.runtime().restored(&query.id)),
         sink: Some(query.sink.to_string()),
         sink_topic: Some(query.sink_topic.to_string()),
         text: query.text.clone(),
@@ -209,6 +210,7 @@ fn queries(extended: bool, engine: &Engine) -> Result<Description, Diagnostic> {
         id: id.to_string(),
         query_type: "PUSH".into(),
         state: engine.runtime().status(id).map_or_else(|| "STOPPED".to_owned(), |s| state_word(s.state)),
+        restoring: None,
         sink: None,
         sink_topic: None,
         text: text.clone(),
@@ -303,6 +305,7 @@ fn explain_statement(statement: &Statement, session: &Session) -> Result<Descrip
             id: String::new(),
             query_type: if sink.is_some() { "PERSISTENT" } else { "PUSH" }.into(),
             state: String::new(),
+            restoring: None,
             sink: sink.as_ref().map(|s| s.name.to_string()),
             sink_topic: sink.as_ref().map(|s| s.topic.to_string()),
             text,
@@ -326,6 +329,7 @@ fn pull_description(text: String, explained: pull::Explained, session: &Session)
             id: String::new(),
             query_type: "PULL".into(),
             state: String::new(),
+            restoring: None,
             sink: None,
             sink_topic: None,
             text,

@@ -293,6 +293,15 @@ pub trait KeyedSnapshot: Send + Sync {
     }
 }
 
+/// A node that has partitions of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// the URL under which others reach it; `None`: it does not say
+    pub url: Option<String>,
+    /// the partitions that it reads
+    pub partitions: Vec<TopicPartition>,
+}
+
 /// Hears once what became of a commit, in any thread.
 pub type CommitDone = Box<dyn FnOnce(Result<Receipt, TopicError>) + Send>;
 
@@ -423,6 +432,24 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be asked.
     fn idle_owners(&self) -> Result<Vec<Owner>, TopicError> {
         self.owners()
+    }
+
+    /// The nodes that share the query with this group; none where one process has all.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn holders(&self, owner: &Owner) -> Result<Vec<Holder>, TopicError> {
+        let _ = owner;
+        Ok(Vec::new())
+    }
+
+    /// First number that no block of the store's changelog has, with what is not decided yet; 0 where the log does not tell.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn changelog_end(&self, store: &StoreId) -> Result<u64, TopicError> {
+        let _ = store;
+        Ok(0)
     }
 
     /// Forgets positions, changelogs and keyed stores of `owner`.

@@ -16,10 +16,13 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::failure::Failure;
+use super::membership;
 use super::native;
 use super::reach;
 use super::{KafkaOptions, Logged};
-use crate::topic::{Bounds, Cleanup, Offset, Owner, Position, TopicError, TopicPartition, TopicSpec, check_spec};
+use crate::topic::{
+    Bounds, Cleanup, Holder, Offset, Owner, Position, TopicError, TopicPartition, TopicSpec, check_spec,
+};
 use crate::types::TopicName;
 
 /// How long a question may take.
@@ -255,6 +258,23 @@ impl Admin {
         let list =
             self.reader.fetch_group_list(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for groups"))?;
         Ok(list.groups().iter().filter_map(|g| self.inner(g.name())).map(str::to_owned).collect())
+    }
+
+    /// The members of a group with their partitions.
+    pub fn holders(&self, owner: &Owner) -> Result<Vec<Holder>, TopicError> {
+        let group = self.outer(&owner.0);
+        let list = self.reader.fetch_group_list(Some(&group), ANSWER);
+        let list = list.map_err(|e| Failure::from(e).of(&format!("ask for the members of '{group}'")))?;
+        let members = list.groups().iter().flat_map(|g| g.members());
+        let holders = members.map(|member| {
+            let partitions = membership::assigned(member.assignment().unwrap_or_default());
+            let partitions = partitions
+                .into_iter()
+                .filter_map(|(topic, partition)| Some(TopicPartition::new(self.inner(&topic)?, partition)));
+            let url = Some(member.client_id()).filter(|id| id.contains("://")).map(str::to_owned);
+            Holder { url, partitions: partitions.collect() }
+        });
+        Ok(holders.collect())
     }
 
     /// Groups of this namespace without members. Of groups of the newer protocol Kafka's older answer says nothing; they are not among them.

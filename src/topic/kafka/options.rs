@@ -28,6 +28,8 @@ pub struct KafkaOptions {
     pub internal_replicas: i16,
     /// outputs, state and positions of a commit in one transaction; false: at least once
     pub exactly_once: bool,
+    /// the URL under which other nodes reach this one
+    pub advertised: Option<String>,
     /// put before the name of each topic, group and transaction; for tests that share a broker
     pub namespace: String,
 }
@@ -106,6 +108,10 @@ impl KafkaOptions {
             ("fetch.error.backoff.ms", "100"),
             ("session.timeout.ms", "10000"),
         ]);
+        if let Some(url) = &self.advertised {
+            // Where the group is described, its members tell by this who they are.
+            config.set("client.id", url);
+        }
         config
             .set("group.id", group)
             .set("isolation.level", "read_committed")
