@@ -51,6 +51,7 @@ fn read_by_sql(engine: &Engine, statement: &str, count: usize, case: &str) {
     let stream = statement.replacen("CREATE TABLE", "CREATE STREAM", 1).replace(" PRIMARY KEY", " KEY");
     let stream = stream.replacen(name, &format!("all_{name}"), 1);
     session.execute(&stream).unwrap_or_else(|e| panic!("{case}: {}", e.diagnostic));
+    session.properties.insert("auto.offset.reset".into(), "earliest".into());
     let query = format!("SELECT * FROM all_{name} EMIT CHANGES LIMIT {count};");
     let mut rows = session.query(&query).unwrap_or_else(|e| panic!("{case}: {}", e.diagnostic));
     let mut seen = 0;

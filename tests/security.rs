@@ -168,7 +168,8 @@ fn who_may_not_come_in_is_told_why_and_soon() {
     without_ca.retain(|(name, _)| *name != "ssl.ca.location");
     let refused = [
         (without_ca, "certificate"),
-        (broker.client_certificate("stranger"), "SSL"),
+        // its refusal comes when the connection stands already, like any that breaks: it is tried for a while
+        (broker.client_certificate("stranger"), "alert"),
         (broker.sasl(false, "PLAIN", "alice", "wrong-alice-secret"), "uthentication"),
         (broker.sasl(true, "SCRAM-SHA-512", "carol", "wrong-carol-secret"), "uthentication"),
     ];
@@ -177,7 +178,7 @@ fn who_may_not_come_in_is_told_why_and_soon() {
         let begun = Instant::now();
         let error = broker.open(dir.path(), &properties).err().unwrap_or_else(|| panic!("{properties:?} is let in"));
         assert!(error.contains("cannot be reached") && error.contains(reason), "{error}");
-        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}: {error}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(50), "{:?}: {error}", begun.elapsed());
         assert!(SECRETS.iter().all(|secret| !error.contains(secret)), "{error}");
     }
     // logs in, and may do nothing
@@ -275,10 +276,8 @@ fn a_query_that_may_not_write_or_join_its_group_fails_alone_with_the_reason() {
     let engine = broker.open(dir.path(), &broker.sasl(false, "PLAIN", "bob", "bob-secret")).unwrap();
     run(&engine, SETUP);
     run(&engine, "CREATE STREAM sealed WITH (KAFKA_TOPIC='sealed') AS SELECT * FROM s WHERE v > 2 EMIT CHANGES;");
-    run(
-        &engine,
-        "CREATE STREAM shut WITH (KAFKA_TOPIC='shut', QUERY_ID='shut_out') AS SELECT * FROM s WHERE v > 2 EMIT CHANGES;",
-    );
+    run(&engine, "CREATE STREAM shut (k INT KEY, v INT) WITH (KAFKA_TOPIC='shut', VALUE_FORMAT='JSON', PARTITIONS=1);");
+    run(&engine, "INSERT INTO shut WITH (QUERY_ID='shut_out') SELECT * FROM s WHERE v > 2 EMIT CHANGES;");
     for sink in ["SEALED", "SHUT"] {
         wait(&format!("{sink} does not fail"), || query(&engine, sink).line.state == "ERROR");
         wait(&format!("{sink} has no reason"), || {

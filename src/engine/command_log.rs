@@ -62,6 +62,8 @@ pub enum Note {
         of: Offset,
         /// who
         by: String,
+        /// those that it takes for dead, who would have removed it otherwise
+        over: Vec<String>,
     },
     /// what the command at this place left is removed
     Cleaned {
@@ -77,7 +79,7 @@ impl Note {
     #[must_use]
     pub fn about(self, of: Offset) -> Self {
         match self {
-            Self::Claimed { by, .. } => Self::Claimed { of, by },
+            Self::Claimed { by, over, .. } => Self::Claimed { of, by, over },
             Self::Cleaned { by, .. } => Self::Cleaned { of, by },
         }
     }

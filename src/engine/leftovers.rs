@@ -105,16 +105,14 @@ impl Unfinished {
     }
 
     /// Takes in the note at `offset` of the command topic; one about what is finished says nothing new.
-    fn note(&mut self, offset: Offset, note: &Note, grace_ms: i64, now_ms: i64) {
+    fn note(&mut self, offset: Offset, note: &Note, now_ms: i64) {
         let of = note.of();
         let Some(waiting) = self.0.get_mut(&of).filter(|waiting| waiting.heard < offset) else { return };
         waiting.heard = offset;
         match note {
-            Note::Claimed { by, .. } => {
-                // Those before it have given up, or are gone.
-                if now_ms - waiting.since_ms >= grace_ms {
-                    waiting.busy.clear();
-                }
+            // Who is taken for dead stands in the note, since all nodes must come to the same.
+            Note::Claimed { by, over, .. } => {
+                waiting.busy.retain(|busy| !over.contains(busy));
                 waiting.busy.insert(by.clone());
                 waiting.since_ms = now_ms;
             }
@@ -168,7 +166,7 @@ impl Engine {
 
     /// Takes in the note at `offset` of the command topic.
     pub(super) fn heard(&self, offset: Offset, note: &Note, unfinished: &mut Unfinished) {
-        unfinished.note(offset, note, self.grace_ms(), self.steady_ms());
+        unfinished.note(offset, note, self.steady_ms());
     }
 
     /// What a command replayed at the start leaves.
@@ -238,7 +236,9 @@ impl Engine {
         let (log, share_ms) = (self.inner.log.as_ref(), self.grace_ms() / SHARE);
         let by = self.inner.instance.clone();
         if log.is_shared() {
-            self.inner.commands.append_note(&Note::Claimed { of, by: by.clone() })?;
+            let busy = self.inner.unfinished.lock().0.get(&of).map(|waiting| waiting.busy.iter().cloned().collect());
+            let claim = Note::Claimed { of, by: by.clone(), over: busy.unwrap_or_default() };
+            self.inner.commands.append_note(&claim)?;
             // Also sees the claim itself, and what was done before it.
             self.look_for_notes(place)?;
         }

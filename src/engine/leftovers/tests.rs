@@ -90,6 +90,7 @@ fn who_drops_leaves_nothing_and_says_so() {
     two.catch_up().unwrap();
     assert_eq!((world.has("t"), world.of_query()), (false, (0, 0)));
     for engine in [&one, &two, &world.open()] {
+        engine.catch_up().unwrap();
         assert!(engine.inner.unfinished.lock().0.is_empty());
     }
 }
@@ -166,19 +167,22 @@ fn who_makes_it_anew_waits_for_all_that_remove_it() {
     run(&one, TABLE);
     let of = world.command_of_the_dead(DROP);
     one.catch_up().unwrap();
-    world.note(&Note::Claimed { of, by: "somebody".to_owned() });
+    world.note(&Note::Claimed { of, by: "somebody".to_owned(), over: vec![] });
     let make = "CREATE STREAM t (w STRING) WITH (kafka_topic = 't', value_format = 'JSON', partitions = 3);";
-    std::thread::scope(|scope| {
-        let made = scope.spawn(|| run(&one, make));
-        world.note(&Note::Cleaned { of, by: SUBMITTER.to_owned() });
-        // it has the claim to wait for still, however often it looks
-        while !matches!(one.inner.unfinished.lock().0.get(&of), Some(w) if w.busy.len() == 1) {
-            std::thread::yield_now();
-        }
-        assert!(!made.is_finished());
-        world.log.delete_topic(&TopicName::new("t")).unwrap();
-        world.note(&Note::Cleaned { of, by: "somebody".to_owned() });
-    });
+    let made = {
+        let one = one.clone();
+        std::thread::spawn(move || run(&one, make))
+    };
+    world.note(&Note::Cleaned { of, by: SUBMITTER.to_owned() });
+    // it has the claim to wait for still, however often it looks
+    let waits_for = || one.inner.unfinished.lock().0.get(&of).map(|w| w.busy.iter().cloned().collect::<Vec<_>>());
+    while waits_for().is_some_and(|busy| busy != ["somebody"]) {
+        std::thread::yield_now();
+    }
+    assert!(waits_for().is_some() && !made.is_finished());
+    world.log.delete_topic(&TopicName::new("t")).unwrap();
+    world.note(&Note::Cleaned { of, by: "somebody".to_owned() });
+    made.join().unwrap();
     assert_eq!(world.log.describe(&TopicName::new("t")).unwrap().unwrap().partitions, 3);
 }
 

@@ -19,6 +19,9 @@ use crate::topic::TopicError;
 /// How long one try may take before we look what went wrong.
 const TRY: Duration = Duration::from_millis(500);
 
+/// Things that the client may have to tell after a try.
+const EVENTS: usize = 16;
+
 /// What was said while we tried.
 #[derive(Default)]
 struct Heard {
@@ -63,8 +66,10 @@ pub(super) fn reach(options: &KafkaOptions) -> Result<(), TopicError> {
     let deadline = Instant::now() + ANSWER;
     loop {
         let Err(error) = probe.fetch_metadata(None, TRY) else { return Ok(()) };
-        // Lets the client tell what it met.
-        let _ = probe.poll(Duration::ZERO);
+        // Lets the client tell what it met, one thing a call.
+        for _ in 0..EVENTS {
+            let _ = probe.poll(Duration::ZERO);
+        }
         let heard = std::mem::take(&mut *probe.context().0.lock());
         if let Some(reason) = heard.refused {
             return Err(failed(format!("{reason}; see security.protocol, ssl.* and sasl.* in its configuration")));
