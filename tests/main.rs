@@ -13,6 +13,8 @@ mod http;
 mod kafka;
 mod limits;
 mod maintenance;
+#[cfg(feature = "kafka")]
+mod nodes;
 mod plans;
 #[cfg(feature = "kafka")]
 mod security;

@@ -38,6 +38,8 @@ pub(super) struct Admin {
     /// read_committed, so that ends are those of committed records
     reader: Client<Logged>,
     namespace: String,
+    /// a member that does not say good-bye is given up after it
+    session: Duration,
     /// partitions of topics that were asked for before
     known: Mutex<HashMap<TopicName, i32>>,
 }
@@ -53,7 +55,13 @@ impl Admin {
         let native = config.create_native_config().map_err(cannot)?;
         let kind = rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER;
         let reader = Client::new(&config, native, kind, Logged).map_err(cannot)?;
-        Ok(Self { client, reader, namespace: options.namespace.clone(), known: Mutex::default() })
+        Ok(Self {
+            client,
+            reader,
+            namespace: options.namespace.clone(),
+            session: options.session(),
+            known: Mutex::default(),
+        })
     }
 
     /// The name that Kafka has for a topic or group of ours.
@@ -285,10 +293,10 @@ impl Admin {
         Ok(idle.filter_map(|g| self.inner(g.name())).map(str::to_owned).collect())
     }
 
-    /// Deletes a group, if it is there; one with members is waited for.
+    /// Deletes a group, if it is there; one with members is waited for: a static one does not say good-bye.
     pub fn delete_group(&self, owner: &Owner) -> Result<(), TopicError> {
         let group = self.outer(&owner.0);
-        let deadline = Instant::now() + SETTLE;
+        let deadline = Instant::now() + SETTLE + self.session;
         loop {
             let answer = block_on(self.client.delete_groups(&[&group], &admin_options())).map_err(Failure::from);
             let code = match answer {

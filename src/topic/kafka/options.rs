@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
@@ -33,6 +34,10 @@ pub struct KafkaOptions {
     /// put before the name of each topic, group and transaction; for tests that share a broker
     pub namespace: String,
 }
+
+/// How long a member may be silent in ms, unless it is set: short, since state must move soon.
+const SESSION_MS: u64 = 10_000;
+const SESSION_TEXT: &str = "10000";
 
 /// What nobody may set, because the log's promises are made of it.
 const OURS: &[&str] = &[
@@ -93,6 +98,12 @@ impl KafkaOptions {
         config
     }
 
+    /// How long a member of a group may be silent before it is given up.
+    pub(super) fn session(&self) -> Duration {
+        let ms = self.client.get("session.timeout.ms").and_then(|ms| ms.trim().parse().ok());
+        Duration::from_millis(ms.unwrap_or(SESSION_MS))
+    }
+
     /// For questions and for topics.
     pub(super) fn admin(&self) -> ClientConfig {
         self.base(&[("isolation.level", "read_committed")])
@@ -106,7 +117,7 @@ impl KafkaOptions {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.error.backoff.ms", "100"),
-            ("session.timeout.ms", "10000"),
+            ("session.timeout.ms", SESSION_TEXT),
         ]);
         if let Some(url) = &self.advertised {
             // Where the group is described, its members tell by this who they are.
