@@ -74,7 +74,7 @@ properties! {
     MAX_TASK_IDLE_MS = "max.task.idle.ms", PropertyType::Int(-1), Some("0"), Streams, Session,
         "How long in ms a task waits for an input that lags behind the known end of its topic";
     STANDBY_REPLICAS = "num.standby.replicas", PropertyType::Int(0), Some("0"), Streams, Session,
-        "Copies of state kept on other nodes";
+        "Accepted as ksqlDB's; no copies of state are kept on other nodes yet";
     TOPOLOGY_OPTIMIZATION = "topology.optimization", PropertyType::OneOf(&["all", "none"]), Some("all"), Streams, Session,
         "Whether plans are optimized";
     TIMESTAMP_THROW = "ksql.timestamp.throw.on.invalid", PropertyType::Bool, Some("false"), Ksql, Session,
@@ -146,9 +146,9 @@ properties! {
     PULL_LIMIT_CLAUSE = "ksql.query.pull.limit.clause.enabled", PropertyType::Bool, Some("true"), Ksql, Session,
         "Whether pull queries may have LIMIT";
     PULL_STANDBY_READS = "ksql.query.pull.enable.standby.reads", PropertyType::Bool, Some("false"), Ksql, Session,
-        "Whether pull queries may read standby copies";
+        "Accepted as ksqlDB's; there are no standby copies yet";
     PULL_MAX_LAG = "ksql.query.pull.max.allowed.offset.lag", PropertyType::Int(0), None, Ksql, Session,
-        "Most records a copy may lag behind to be read; unset: no limit";
+        "Accepted as ksqlDB's; there are no standby copies yet, and what is read does not lag";
     PULL_MAX_CONCURRENT = "ksql.query.pull.max.concurrent.requests", PropertyType::Int(0), None, Ksql, Server,
         "Most pull queries at once; unset: no limit";
     PULL_CANCEL_ON_DISCONNECT = "ksql.query.pull.cancel.on.disconnect.enabled", PropertyType::Bool, Some("true"), Ksql, Server,

@@ -62,6 +62,10 @@ impl KafkaOptions {
     /// [`TopicError::Invalid`] with the property.
     pub(super) fn checked(mut self) -> Result<Self, TopicError> {
         let mut known = BTreeMap::new();
+        if self.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
+            let reason = "property group.protocol: groups of the newer protocol are not supported yet; leave it out";
+            return Err(TopicError::Invalid(reason.to_owned()));
+        }
         for (name, value) in java::translated(std::mem::take(&mut self.client))? {
             if OURS.contains(&name.as_str()) {
                 continue;
