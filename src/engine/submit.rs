@@ -18,7 +18,7 @@ use crate::catalog::Catalog;
 use crate::config;
 use crate::diagnostic::Diagnostic;
 use crate::sql::ast::Statement;
-use crate::topic::{Log, TopicError, TopicSpec};
+use crate::topic::{TopicError, TopicSpec};
 use crate::types::TopicName;
 
 /// How often a topic that another node just made is looked for.
@@ -65,7 +65,7 @@ impl Engine {
         let settings = settings::analysis(&config)?;
         let mut tries = 0;
         loop {
-            let seen = Seen { log: self.inner.log.as_ref(), partitions: Mutex::default() };
+            let seen = Seen { engine: self, partitions: Mutex::default() };
             let ctx = EffectContext {
                 catalog,
                 registry: self.inner.registry,
@@ -112,15 +112,18 @@ impl Engine {
     }
 }
 
-/// Topics of the log; remembers what was looked at.
+/// Topics of the log without those that are being deleted; remembers what was looked at.
 struct Seen<'a> {
-    log: &'a dyn Log,
+    engine: &'a Engine,
     partitions: Mutex<BTreeMap<String, i32>>,
 }
 
 impl Topics for Seen<'_> {
     fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
-        let found = self.log.describe(name)?;
+        if self.engine.inner.unfinished.lock().deletes(name) {
+            return Ok(None);
+        }
+        let found = self.engine.inner.log.describe(name)?;
         if let Some(topic) = &found {
             self.partitions.lock().insert(name.to_string(), topic.partitions);
         }
