@@ -67,7 +67,8 @@ enum Command {
     /// Make a data directory out of a backup
     Restore(maintenance::RestoreArgs),
     /// Copy what a service declared, its command topic, into a file or back
-    CommandTopic(command_topic::CommandTopicArgs),
+    #[command(name = "command-topic")]
+    Declared(command_topic::CommandTopicArgs),
     /// Read a whole data directory and say what is wrong with it
     Check(maintenance::CheckArgs),
 }
@@ -95,7 +96,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Datagen(arguments)) => datagen::datagen(&cli.place, &arguments),
         Some(Command::Backup(arguments)) => maintenance::backup(&cli.place, &arguments),
         Some(Command::Restore(arguments)) => maintenance::restore(&cli.place, &arguments),
-        Some(Command::CommandTopic(arguments)) => command_topic::command_topic(&cli.place, &arguments),
+        Some(Command::Declared(arguments)) => command_topic::command_topic(&cli.place, &arguments),
         Some(Command::Check(arguments)) => maintenance::check(&cli.place, &arguments),
     };
     match result {
