@@ -267,6 +267,17 @@ impl Engine {
         }
     }
 
+    /// At the start, where one process has the log: what push queries left is the last run's, and goes at once.
+    pub(super) fn sweep_own_push_queries(&self) {
+        if self.inner.log.is_shared() {
+            return;
+        }
+        let swept = self.sweep_push_queries(&BTreeSet::new()).and_then(|seen| self.sweep_push_queries(&seen));
+        if let Err(error) = swept {
+            tracing::warn!("what push queries of the last run left is not removed: {error}");
+        }
+    }
+
     /// Removes what push queries left that nobody runs: at a look whatever the look before saw too. Gives what it saw.
     pub(super) fn sweep_push_queries(&self, seen: &BTreeSet<String>) -> Result<BTreeSet<String>, TopicError> {
         let log = &self.inner.log;

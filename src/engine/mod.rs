@@ -161,6 +161,9 @@ impl Engine {
         };
         let mut engine = Self { follower: None, inner: Arc::new(inner) };
         engine.replay(built_in)?;
+        if config.log.is_none() {
+            engine.sweep_own_push_queries();
+        }
         if engine.inner.log.is_shared() && !config.manual {
             engine.follower = Some(Follower::start(engine.clone())?);
         }

@@ -235,6 +235,29 @@ fn what_push_queries_of_dead_nodes_left_goes_and_what_runs_stays() {
     drop(rows);
 }
 
+#[test]
+fn what_push_queries_of_the_last_run_left_in_a_data_directory_goes_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let config =
+            EngineConfig { data_dir: Some(dir.path().to_owned()), workers: Some(1), ..EngineConfig::default() };
+        Engine::open(config).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let engine = open();
+    run(&engine, SOURCE);
+    let topic = "_confluent-ksql-default_transient_S_17-by-repartition";
+    engine.create_topic(topic, 2).unwrap();
+    let position =
+        (Owner::new("_confluent-ksql-default_transient_S_17"), TopicPartition::new("s", 0), Position::default());
+    engine.log().commit(Commit { positions: vec![position.clone()], ..Commit::default() }).unwrap();
+    engine.close().unwrap();
+    drop(engine);
+    let engine = open();
+    assert!(engine.topic(topic).unwrap().is_none() && engine.topic("s").unwrap().is_some());
+    assert!(!engine.log().owners().unwrap().contains(&position.0));
+    engine.close().unwrap();
+}
+
 fn topics_with(world: &World, prefix: &str) -> Vec<String> {
     let names = world.log.topics().unwrap().into_iter().map(|t| t.name.to_string());
     names.filter(|name| name.starts_with(prefix)).collect()
