@@ -76,7 +76,7 @@ impl Node {
         Self { engine, url, stop: Some(stop), _dir: dir }
     }
 
-    fn end(mut self) {
+    fn end(&mut self) {
         let _ = self.stop.take().map(|stop| stop.send(()));
         self.engine.close().unwrap();
     }
@@ -153,7 +153,7 @@ fn a_table_is_read_on_any_node_wherever_its_partitions_are() {
         ("ksql.lag.reporting.enable", "true"),
         ("ksql.lag.reporting.send.interval.ms", "200"),
     ];
-    let one = Node::start(&cluster, &runtime, &beats);
+    let mut one = Node::start(&cluster, &runtime, &beats);
     execute(&one.engine, SETUP);
     let inserts: Vec<String> = (0..40).map(|n| format!("INSERT INTO clicks VALUES ('p{n}', {n});")).collect();
     execute(&one.engine, &inserts.join("\n"));
@@ -162,7 +162,7 @@ fn a_table_is_read_on_any_node_wherever_its_partitions_are() {
         let found = rows(&one.engine, all)?;
         check(found.len() == 40, &found).map(|()| found)
     });
-    let two = Node::start(&cluster, &runtime, &beats);
+    let mut two = Node::start(&cluster, &runtime, &beats);
     wait("the second node has its part", || {
         let here = [partitions_here(&one.engine), partitions_here(&two.engine)];
         check(here == [2, 2], here)
@@ -189,7 +189,8 @@ fn a_table_is_read_on_any_node_wherever_its_partitions_are() {
                 .and_then(|queries| queries.values().next().cloned())
                 .map_or(0, |q| q["activePartitions"].as_array().unwrap().len())
         };
-        let lagged = |host: &Value| !host["hostStoreLags"]["stateStoreLags"].as_object().unwrap().is_empty();
+        let lagged =
+            |host: &Value| host["hostStoreLags"]["stateStoreLags"].as_object().is_some_and(|stores| !stores.is_empty());
         let (a, b) = (of(&hosts[0]), of(&hosts[1]));
         check(
             a["hostAlive"] == true
@@ -210,9 +211,8 @@ fn a_table_is_read_on_any_node_wherever_its_partitions_are() {
         check(host.is_null() || host["hostAlive"] == false, &status)
     });
     assert_eq!(wait("all rows of the one that is left", || rows(&one.engine, all)), whole);
-    let engine = one.engine.clone();
     one.end();
-    leave(&engine);
+    leave(&one.engine);
 }
 
 #[test]

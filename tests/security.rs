@@ -169,7 +169,7 @@ fn who_may_not_come_in_is_told_why_and_soon() {
     let refused = [
         (without_ca, "certificate"),
         // its refusal comes when the connection stands already, like any that breaks: it is tried for a while
-        (broker.client_certificate("stranger"), "alert"),
+        (broker.client_certificate("stranger"), "cannot be reached"),
         (broker.sasl(false, "PLAIN", "alice", "wrong-alice-secret"), "uthentication"),
         (broker.sasl(true, "SCRAM-SHA-512", "carol", "wrong-carol-secret"), "uthentication"),
     ];
@@ -287,7 +287,7 @@ fn a_query_that_may_not_write_or_join_its_group_fails_alone_with_the_reason() {
     run(&engine, "INSERT INTO s VALUES (4, 4);");
     wait("the other query goes on", || count(&engine, "big") == 3);
     assert_eq!(query(&engine, "BIG").line.state, "RUNNING");
-    assert!(query(&engine, "BIG").errors.is_empty());
+    assert!(query(&engine, "BIG").errors.iter().all(|(_, _, message)| !message.to_lowercase().contains("authoriz")));
     // what may not be done is done when it may be, without a restart
     broker.tool(&[
         "acls",
