@@ -114,20 +114,21 @@ impl Engine {
     /// Applies commands of others up to the end; true if there were some.
     pub(super) fn follow(&self, place: &mut Place) -> Result<bool, Diagnostic> {
         let (entries, next) = self.inner.commands.read(place.next)?;
-        let some = !entries.is_empty();
+        let (some, mut later) = (!entries.is_empty(), Vec::new());
         for entry in entries {
             let command = self.command_of(entry, &mut self.inner.unfinished.lock());
             if let Some((offset, command)) = command {
-                self.apply_foreign(place, offset, command);
+                self.apply_foreign(place, offset, command, &mut later);
             }
         }
         place.next = place.next.max(next);
+        self.start_later(later);
         Ok(some)
     }
 
     /// Applies commands up to this node's own at `own`, which was worked out as `effect`. Gives what it did at its place.
     pub(super) fn follow_to(&self, place: &mut Place, own: Offset, effect: Effect) -> Result<Effect, Diagnostic> {
-        let (mut effect, mut answer) = (Some(effect), None);
+        let (mut effect, mut answer, mut later) = (Some(effect), None, Vec::new());
         let deadline = Instant::now() + READ_BACK;
         while answer.is_none() {
             let read = self.inner.commands.read(place.next).map_err(|e| unread(own, &e.message))?;
@@ -136,10 +137,11 @@ impl Engine {
                 let Some((offset, command)) = command else { continue };
                 match effect.take_if(|_| offset == own) {
                     Some(effect) => answer = Some(self.apply_own(place, own, command, effect)),
-                    None => self.apply_foreign(place, offset, command),
+                    None => self.apply_foreign(place, offset, command, &mut later),
                 }
             }
             place.next = place.next.max(read.1);
+            self.start_later(std::mem::take(&mut later));
             if answer.is_none() {
                 if place.last >= own || Instant::now() > deadline {
                     return Err(unread(own, "it was not found there"));
@@ -171,14 +173,24 @@ impl Engine {
         }
     }
 
-    fn apply_foreign(&self, place: &mut Place, offset: Offset, command: Result<Command, String>) {
+    fn apply_foreign(
+        &self,
+        place: &mut Place,
+        offset: Offset,
+        command: Result<Command, String>,
+        later: &mut Vec<QueryId>,
+    ) {
         let previous = place.step(offset);
         let catalog = self.catalog();
         match command.map_err(Diagnostic::user).and_then(|c| self.fold().effect(&c, previous, &catalog)) {
             Ok(effect) => {
                 self.note_leftovers(offset, &effect);
+                let left = self.running_leftovers(&effect);
                 self.swap(&catalog, &effect);
-                self.carry_out_foreign(&effect);
+                self.carry_out_foreign(&effect, later);
+                if let Some(left) = left {
+                    self.clean_again(place, offset, &left);
+                }
             }
             Err(error) => tracing::warn!(offset, "command of another node passed over: {error}"),
         }
@@ -256,19 +268,50 @@ impl Engine {
         Ok(())
     }
 
-    /// This node's part of another node's command.
-    fn carry_out_foreign(&self, effect: &Effect) {
+    /// This node's part of another node's command; what it starts is put among `later`.
+    fn carry_out_foreign(&self, effect: &Effect, later: &mut Vec<QueryId>) {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
-            if self.inner.not_started.lock().remove(id).is_some() {
-                continue;
-            }
-            if let Err(error) = self.inner.runtime.release(id) {
+            self.inner.not_started.lock().remove(id);
+            later.retain(|waiting| waiting != id);
+            let released = match self.inner.runtime.status(id) {
+                Some(_) => self.inner.runtime.release(id).map_err(Diagnostic::from),
+                None => {
+                    let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
+                    self.inner.log.release(&owner).map_err(Diagnostic::from)
+                }
+            };
+            if let Err(error) = released {
                 tracing::warn!(query = %id, "not all of a stopped query is let go of: {error}");
             }
         }
-        if let Err(error) = self.run(effect) {
-            tracing::warn!("a command of another node is not carried out in full: {error}");
+        // One that is still to be started is paused by what the catalog says.
+        for (id, paused) in effect.pauses.iter().filter(|(id, _)| self.inner.runtime.status(id).is_some()) {
+            let done = if *paused { self.inner.runtime.pause(id) } else { self.inner.runtime.resume(id) };
+            if let Err(error) = done {
+                tracing::warn!(query = %id, "a query is not paused or resumed: {error}");
+            }
+        }
+        let Some(start) = &effect.start else { return };
+        let id = &start.query.id;
+        self.inner.plans.write().insert(id.clone(), start.clone());
+        if start.replaces && self.inner.runtime.status(id).is_some() {
+            // It is started again below.
+            let _ = self.inner.runtime.stop(id);
+        }
+        later.retain(|waiting| waiting != id);
+        later.push(id.clone());
+    }
+
+    /// Starts what is left of the queries that commands just read have started: a query that a later one drops makes no topics any more.
+    fn start_later(&self, later: Vec<QueryId>) {
+        let catalog = self.catalog();
+        for id in later {
+            let Some(start) = self.inner.plans.read().get(&id).cloned() else { continue };
+            let paused = catalog.query(id.as_str()).is_some_and(|q| q.paused);
+            if let Err(error) = self.start(&start, paused) {
+                tracing::warn!(query = %id, "a query of another node is not started here: {error}");
+            }
         }
     }
 

@@ -202,6 +202,37 @@ impl Engine {
         }
     }
 
+    /// What a command of another node leaves of queries that run here, which may have been made again behind the submitter's back.
+    pub(super) fn running_leftovers(&self, effect: &Effect) -> Option<Leftovers> {
+        let runs = effect.stops.iter().any(|id| self.inner.runtime.status(id).is_some());
+        let mut left = Leftovers::of(effect, &self.inner.plans.read(), &self.inner.service_id).filter(|_| runs)?;
+        left.topics.retain(|topic| !effect.deletes.contains(topic));
+        Some(left)
+    }
+
+    /// Removes again what the submitter of the command at `of` had removed before this node had stopped: a query that just started here
+    /// made its topics and positions anew.
+    pub(super) fn clean_again(&self, place: &Place, of: Offset, left: &Leftovers) {
+        let again = || -> Result<(), Diagnostic> {
+            self.look_for_notes(place)?;
+            if self.inner.unfinished.lock().0.contains_key(&of) {
+                return Ok(());
+            }
+            // A query may have been made under the same id since.
+            let named =
+                |text: &str| left.queries.iter().any(|id| text.to_uppercase().contains(&id.as_str().to_uppercase()));
+            let later = self.inner.commands.read(place.next())?.0;
+            if later.iter().any(|(_, entry)| matches!(entry, Ok(Entry::Command(c)) if named(&c.statement))) {
+                return Ok(());
+            }
+            left.remove(self.inner.log.as_ref(), &|| true)?;
+            Ok(())
+        };
+        if let Err(error) = again() {
+            tracing::warn!(command = of, "what a query left here is not removed: {error}");
+        }
+    }
+
     /// Waits until nobody removes what has the names of what `effect` makes.
     ///
     /// # Errors

@@ -31,6 +31,7 @@ pub use crate::storage::copy::Copied;
 use crate::types::TopicName;
 
 pub use check::{CheckReport, Inspect};
+pub use watch::WatchGuard;
 
 /// Place of a record in its partition, from 0.
 pub type Offset = i64;
@@ -565,24 +566,6 @@ pub fn check_spec(spec: &TopicSpec) -> Result<(), TopicError> {
         return Err(TopicError::Invalid(format!("a limit of retention of topic '{name}' is negative; leave it out")));
     }
     Ok(())
-}
-
-/// Ends a [`Log::watch`] when dropped.
-pub struct WatchGuard(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl WatchGuard {
-    /// A guard that calls `end` when dropped.
-    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(end)))
-    }
-}
-
-impl Drop for WatchGuard {
-    fn drop(&mut self) {
-        if let Some(end) = self.0.take() {
-            end();
-        }
-    }
 }
 
 /// What can go wrong with topics.
