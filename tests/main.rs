@@ -6,6 +6,7 @@ mod conformance;
 mod crash;
 mod equivalence;
 mod examples;
+mod faults;
 mod grammar;
 mod http;
 #[cfg(feature = "kafka")]

@@ -78,7 +78,7 @@ impl CommandLog {
     /// Appends a command; it is true from here on. Gives its place.
     ///
     /// # Errors
-    /// If it could not be made durable: then it is not there.
+    /// If it could not be made durable. It may be there nevertheless: ask [`Self::find`].
     pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
         let json =
             serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
@@ -94,13 +94,29 @@ impl CommandLog {
         Ok(receipt.base_offsets.first().copied().unwrap_or_default())
     }
 
+    /// The place of a command whose write failed, if it is there from `from` on; it is durable then.
+    ///
+    /// # Errors
+    /// If the log cannot be read, or what is there cannot be made durable.
+    pub fn find(&self, from: i64, command: &Command) -> Result<Option<i64>, Diagnostic> {
+        self.log.writable()?;
+        let found = self.read_from(from)?.into_iter().find(|(_, found)| found.as_ref() == Ok(command));
+        if found.is_some() {
+            self.log.sync()?;
+        }
+        Ok(found.map(|(offset, _)| offset))
+    }
+
     /// All commands from the start, with their places; what cannot be read is given as the reason.
     ///
     /// # Errors
     /// If the log cannot be read at all.
     pub fn read(&self) -> Result<Vec<(i64, Result<Command, String>)>, Diagnostic> {
+        self.read_from(0)
+    }
+
+    fn read_from(&self, mut next: i64) -> Result<Vec<(i64, Result<Command, String>)>, Diagnostic> {
         let mut commands = Vec::new();
-        let mut next = 0;
         loop {
             let fetched = self.log.read(&self.at, next, ReadLimit::default())?;
             for row in 0..fetched.batch.len() {

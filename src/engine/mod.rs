@@ -20,10 +20,12 @@ pub mod session;
 pub mod settings;
 pub mod show;
 mod upgrade;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::BinaryArray;
@@ -46,6 +48,7 @@ use crate::types::{QueryId, TopicName};
 use command_log::{Command, CommandLog};
 use effect::{Effect, EffectContext, Start, Topics};
 use fold::{Fold, identity};
+use write::Applied;
 
 pub use outcome::*;
 pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
@@ -101,8 +104,10 @@ struct Inner {
     service_id: String,
     catalog: RwLock<Arc<Catalog>>,
     plans: RwLock<BTreeMap<QueryId, Start>>,
-    /// the place of the last command applied; held while one is
-    ddl: Mutex<i64>,
+    /// the commands applied; held while one is
+    ddl: Mutex<Applied>,
+    /// true while one of them is unsettled
+    unsettled: AtomicBool,
     test: Option<TestMode>,
     transient: Mutex<push::TransientQueries>,
 }
@@ -136,7 +141,8 @@ impl Engine {
             service_id,
             catalog: RwLock::new(Arc::new(Catalog::default())),
             plans: RwLock::default(),
-            ddl: Mutex::new(-1),
+            ddl: Mutex::new(Applied { offset: -1, unsettled: None }),
+            unsettled: AtomicBool::new(false),
             test: config.test,
             transient: Mutex::default(),
         };
@@ -235,7 +241,7 @@ impl Engine {
         let fold = Fold { registry: inner.registry, config: &inner.config, service_id: &inner.service_id };
         let mut ddl = self.inner.ddl.lock();
         for (offset, command) in self.inner.commands.read()? {
-            *ddl = offset;
+            ddl.offset = offset;
             match command.map_err(Diagnostic::user).and_then(|c| fold.effect(&c, &catalog)) {
                 Ok(effect) => {
                     effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
@@ -268,6 +274,7 @@ impl Engine {
         properties: &BTreeMap<String, String>,
     ) -> Result<Effect, Diagnostic> {
         let mut ddl = self.inner.ddl.lock();
+        self.settle(&mut ddl)?;
         let catalog = self.catalog();
         let config = settings::merged(&self.inner.config, properties)?;
         let settings = settings::analysis(&config)?;
@@ -285,23 +292,13 @@ impl Engine {
             return Ok(effect);
         }
         self.check_query_limit(&catalog, &effect)?;
-        for topic in &effect.creates {
-            self.inner.log.create_topic(topic)?;
-        }
+        self.create_topics(&effect.creates)?;
         let mut partitions = seen.partitions.into_inner();
         partitions.extend(effect.creates.iter().map(|t| (t.name.to_string(), t.partitions)));
         let identity = effect.start.as_ref().map(identity).unwrap_or_default();
-        let command = Command::new(text.to_owned(), properties.clone(), partitions, *ddl, identity);
-        let offset = match self.inner.commands.append(&command) {
-            Ok(offset) => offset,
-            Err(error) => {
-                for topic in &effect.creates {
-                    let _ = self.inner.log.delete_topic(&topic.name);
-                }
-                return Err(error);
-            }
-        };
-        *ddl = offset;
+        let command = Command::new(text.to_owned(), properties.clone(), partitions, ddl.offset, identity);
+        let offset = self.log_command(&mut ddl, command, &effect.creates)?;
+        ddl.offset = offset;
         if let Some(status) = &mut effect.status {
             status.sequence = offset;
         }
@@ -328,9 +325,10 @@ impl Engine {
     fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
-            if let Err(error) = self.inner.runtime.forget(id) {
+            if let Err(error) = self.write_twice(|| Ok(self.inner.runtime.forget(id)?)) {
                 tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
-                self.inner.log.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
+                let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
+                self.write_twice(|| Ok(self.inner.log.forget(&owner)?))?;
             }
         }
         for (id, paused) in &effect.pauses {
@@ -341,10 +339,10 @@ impl Engine {
                 self.inner.runtime.stop(&start.query.id)?;
             }
             self.inner.plans.write().insert(start.query.id.clone(), start.clone());
-            self.start(start, false)?;
+            self.write_twice(|| self.start(start, false))?;
         }
         for topic in &effect.deletes {
-            self.inner.log.delete_topic(topic)?;
+            self.write_twice(|| self.delete_topic(topic))?;
         }
         Ok(())
     }

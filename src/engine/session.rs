@@ -77,6 +77,7 @@ impl Session {
                 .unwrap_or_else(|| Diagnostic::user("the statement does not end with ';'"));
             return Err(fail(Some(last.clone()), error.with_text(last)));
         }
+        self.engine.settle_if_due();
         self.dry_run(&statements)?;
         let mut done = Vec::new();
         for (text, _) in &statements {
@@ -264,7 +265,7 @@ impl Session {
         let ctx = AnalysisContext { catalog: &catalog, registry: self.engine.registry(), settings: &settings };
         let source = catalog.expect_source(statement.target.as_str()).map_err(|e| e.at(statement.target.span()))?;
         let rows = insert::rows(statement, source, &ctx)?;
-        insert::append(source, &rows, self.engine.log())?;
+        self.engine.write(|| insert::append(source, &rows, self.engine.log()))?;
         Ok(OutcomeKind::Silent)
     }
 

@@ -129,6 +129,12 @@ impl Runtime {
         }
     }
 
+    /// Opens the log again if an earlier write failed, whoever's it was; true if it can be written. All queries go on from their last
+    /// commit. Must not be called from within a task.
+    pub fn revive_log(&self) -> bool {
+        self.recovery.revive()
+    }
+
     /// True for a runtime without threads.
     pub fn is_manual(&self) -> bool {
         self.scheduler.is_none()

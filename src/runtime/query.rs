@@ -263,6 +263,13 @@ impl TaskCell {
         Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
     }
 
+    /// Lets the task run soon, if there are workers.
+    pub fn wake(&self) {
+        if let Some(waker) = self.progress.waker.get() {
+            waker();
+        }
+    }
+
     /// Runs the task for a slice of time; errors and panics become the query's.
     pub fn run(&self) -> Next {
         if !self.query.recovery.is_open() {

@@ -13,6 +13,7 @@ pub enum Type {
     Int,
     BigInt,
     Double,
+    Decimal,
     Text,
     Bool,
 }
@@ -24,6 +25,7 @@ impl Type {
             Self::Int => "INT",
             Self::BigInt => "BIGINT",
             Self::Double => "DOUBLE",
+            Self::Decimal => "DECIMAL(8, 2)",
             Self::Text => "STRING",
             Self::Bool => "BOOLEAN",
         }
@@ -139,7 +141,7 @@ impl Draw<'_> {
 
     /// A source of up to `most` rows from `from_ms` on; `rising`: their times only grow.
     pub fn source(&mut self, name: &'static str, is_table: bool, key: Type, most: usize, from_ms: i64) -> Source {
-        let types = [Type::Int, Type::BigInt, Type::Double, Type::Text, Type::Bool];
+        let types = [Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text, Type::Bool];
         let mut columns: Vec<(String, Type)> =
             [Type::Int, Type::Text].iter().enumerate().map(|(i, ty)| (format!("c{i}"), *ty)).collect();
         for i in 2..2 + self.below(4) {
@@ -168,7 +170,7 @@ impl Draw<'_> {
         }
         match ty {
             Type::Int | Type::BigInt => Cell::Int(self.random.random_range(-4..12)),
-            Type::Double => Cell::Double(f64::from(self.random.random_range(-20..40)) / 4.0),
+            Type::Double | Type::Decimal => Cell::Double(f64::from(self.random.random_range(-20..40)) / 4.0),
             Type::Text => Cell::Text((*self.one(WORDS)).to_owned()),
             Type::Bool => Cell::Bool(self.random.random_bool(0.5)),
         }
@@ -199,6 +201,8 @@ impl Draw<'_> {
                 let parts = [self.expr(ty, scope, depth - 1), self.literal(ty)];
                 Pair::both(&parts, |p| format!("COALESCE({}, {})", p[0], p[1]))
             }
+            // whose sums have other types
+            _ if ty == Type::Decimal => self.expr(ty, scope, 0),
             _ if ty == Type::Text => self.text(scope, depth - 1),
             _ => self.sum(ty, scope, depth - 1),
         }
@@ -208,7 +212,7 @@ impl Draw<'_> {
         let number = self.random.random_range(0..9);
         match ty {
             Type::Int => Pair { here: number.to_string(), there: format!("CAST({number} AS INT)") },
-            Type::BigInt | Type::Double => Pair::same(format!("CAST({number} AS {})", ty.name())),
+            Type::BigInt | Type::Double | Type::Decimal => Pair::same(format!("CAST({number} AS {})", ty.name())),
             Type::Text => Pair::same(format!("'{}'", self.one(WORDS))),
             Type::Bool => Pair::same("TRUE"),
         }
@@ -274,8 +278,14 @@ impl Draw<'_> {
                 _ => Pair::both(&parts[..1], |p| format!("(NOT {})", p[0])),
             };
         }
-        let ty = *self.one(&[Type::Int, Type::BigInt, Type::Double, Type::Text]);
+        let ty = *self.one(&[Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text]);
         let below = depth.saturating_sub(1);
+        if self.chance(0.2) {
+            let text = [self.expr(Type::Text, scope, below)];
+            let which =
+                *self.one(&["LIKE 'a%'", "LIKE '%b_'", "NOT LIKE '%b%'", "IN ('a', 'ab', '')", "NOT IN ('abc')"]);
+            return Pair::both(&text, |p| format!("(COALESCE({}, 'abc') {which})", p[0]));
+        }
         let parts = [self.expr(ty, scope, below), self.expr(ty, scope, below)];
         match self.below(5) {
             0 => Pair::both(&parts[..1], |p| format!("({} IS NULL)", p[0])),

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
+    StringArray,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
@@ -78,7 +79,7 @@ fn plain(ty: &DataType) -> DataType {
     match ty {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         ty if ty.is_integer() => DataType::Int64,
-        ty if ty.is_floating() => DataType::Float64,
+        ty if ty.is_floating() || ty.is_decimal() => DataType::Float64,
         DataType::List(item) => {
             DataType::List(Arc::new(item.as_ref().clone().with_data_type(plain(item.data_type())).with_nullable(true)))
         }
@@ -157,6 +158,11 @@ fn column(ty: Type, cells: &[Cell]) -> ArrayRef {
         Type::Double => {
             let double = |cell: &Cell| if let Cell::Double(d) = cell { Some(*d) } else { None };
             Arc::new(cells.iter().map(double).collect::<Float64Array>())
+        }
+        Type::Decimal => {
+            let cents = |cell: &Cell| if let Cell::Double(d) = cell { Some((d * 100.0) as i128) } else { None };
+            let array: Decimal128Array = cells.iter().map(cents).collect();
+            Arc::new(array.with_precision_and_scale(8, 2).expect("it fits"))
         }
         Type::Text => {
             let text = |cell: &Cell| if let Cell::Text(text) = cell { Some(text.clone()) } else { None };

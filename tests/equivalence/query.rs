@@ -35,6 +35,8 @@ pub const KINDS: &[(&str, Maker)] = &[
     ("stream-table join as of row time", stream_table_as_of),
     ("stream-table join of three", stream_two_tables),
     ("table-table join", table_table),
+    ("stream-stream join", stream_stream),
+    ("foreign-key join", foreign_key),
 ];
 
 impl Case {
@@ -80,7 +82,7 @@ const KEYS: &[Type] = &[Type::Text, Type::Int, Type::BigInt];
 /// Expressions named `o0`, `o1`, … over the scope.
 fn items(draw: &mut Draw<'_>, scope: &[(String, Type)]) -> Pair {
     let count = 1 + draw.below(4);
-    let types = [Type::Int, Type::BigInt, Type::Double, Type::Text];
+    let types = [Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text];
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for i in 0..count {
         let ty = *draw.one(&types);
@@ -130,11 +132,11 @@ enum Rows {
 
 fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
     let number = *draw.one(&[Type::Int, Type::BigInt, Type::Double]);
-    let any = *draw.one(&[Type::Int, Type::BigInt, Type::Double, Type::Text]);
+    let any = *draw.one(&[Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text]);
     let most = match rows {
         Rows::Undone => 4,
-        Rows::Unordered => 10,
-        Rows::Ordered => 13,
+        Rows::Unordered => 11,
+        Rows::Ordered => 14,
     };
     let which = draw.below(most);
     let e = draw.expr(if matches!(which, 2 | 3 | 7..=9) { number } else { any }, scope, 1);
@@ -159,11 +161,18 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
             ),
         ),
         9 => pair(format!("STDDEV_SAMPLE({here})"), format!("COALESCE(stddev_samp({there}), 0)")),
-        10 => pair(
+        10 => {
+            let text = draw.expr(Type::Text, scope, 1);
+            pair(
+                format!("ARRAY_SORT(COLLECT_SET(COALESCE({}, 'q')))", text.here),
+                format!("array_sort(array_agg(DISTINCT COALESCE({}, 'q')))", text.there),
+            )
+        }
+        11 => pair(
             format!("LATEST_BY_OFFSET({here})"),
             format!("last_value({there} ORDER BY s.seq) FILTER (WHERE {there} IS NOT NULL)"),
         ),
-        11 => pair(
+        12 => pair(
             format!("EARLIEST_BY_OFFSET({here})"),
             format!("first_value({there} ORDER BY s.seq) FILTER (WHERE {there} IS NOT NULL)"),
         ),
@@ -400,4 +409,36 @@ fn table_table(draw: &mut Draw<'_>, case: &mut Case) {
     );
     case.oracle = format!("SELECT t.k AS tk, u.k AS uk, {} {from} WHERE {}", list.there, filter.there);
     case.sources = vec![t, u];
+}
+
+fn stream_stream(draw: &mut Draw<'_>, case: &mut Case) {
+    let key = *draw.one(KEYS);
+    let (s, r) = (draw.source("s", false, key, 30, 1_000_000), draw.source("r", false, key, 30, 1_000_000));
+    let scope = [s.scope(), r.scope()].concat();
+    let (list, filter) = (items(draw, &scope), condition(draw, &scope));
+    let (within, before, after) = *draw.one(&[("5 SECONDS", 5000, 5000), ("(2 SECONDS, 8 SECONDS)", 2000, 8000)]);
+    // no row is late
+    case.sink(
+        false,
+        &format!(
+            "SELECT s.k, AS_VALUE(s.k) AS kv, {} FROM s JOIN r WITHIN {within} GRACE PERIOD 1 DAY ON s.k = r.k WHERE {}",
+            list.here, filter.here
+        ),
+    );
+    case.oracle = format!(
+        "SELECT s.k AS kv, {} FROM s JOIN r ON s.k = r.k AND r.rt >= s.rt - {before} AND r.rt <= s.rt + {after} WHERE {}",
+        list.there, filter.there
+    );
+    case.sources = vec![s, r];
+}
+
+fn foreign_key(draw: &mut Draw<'_>, case: &mut Case) {
+    let key = *draw.one(KEYS);
+    let (t, r) = (draw.source("t", true, key, 40, 1_000_000), draw.source("r", true, Type::Int, 30, 1_000_000));
+    let scope = [t.scope(), r.scope()].concat();
+    let (list, filter) = (items(draw, &scope), condition(draw, &scope));
+    let from = format!("FROM t {} r ON t.c0 = r.k", draw.one(&["JOIN", "LEFT JOIN"]));
+    case.sink(true, &format!("SELECT t.k, AS_VALUE(t.k) AS kv, {} {from} WHERE {}", list.here, filter.here));
+    case.oracle = format!("SELECT t.k AS kv, {} {from} WHERE {}", list.there, filter.there);
+    case.sources = vec![t, r];
 }

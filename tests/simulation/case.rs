@@ -59,6 +59,8 @@ pub const KINDS: &[(&str, Maker)] = &[
     ("stream-table join", stream_table_join),
     ("stream-table join of three", stream_tables_join),
     ("table-table join", table_table_join),
+    ("stream-stream join", stream_stream_join),
+    ("foreign-key join", foreign_key_join),
     ("table filter", table_filter),
     ("aggregate of a table", table_aggregate),
     ("aggregate of a filtered stream", chain_of_stream),
@@ -332,6 +334,35 @@ fn table_table_join(draw: &mut Draw<'_>) {
          SELECT {key}, t.v, t2.v AS v2, t2.w FROM t {kind} t2 ON t.k = t2.k {filter};"
     ));
     draw.output("o", draw.table_equal());
+}
+
+fn stream_stream_join(draw: &mut Draw<'_>) {
+    draw.declare(&["s", "s2"]);
+    let kind = draw.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL OUTER JOIN"]);
+    let within = draw.one(&["5 SECONDS", "(2 SECONDS, 8 SECONDS)"]);
+    let grace = draw.one(&["", "GRACE PERIOD 0 SECONDS", "GRACE PERIOD 8 SECONDS"]);
+    let (key, filter) = match kind {
+        "FULL OUTER JOIN" => ("ROWKEY", ""),
+        "RIGHT JOIN" => ("s2.k", draw.one(&["", "WHERE s2.v > 1"])),
+        _ => ("s.k", draw.one(&["", "WHERE s.v > 1"])),
+    };
+    draw.say(format!(
+        "CREATE STREAM o WITH (KAFKA_TOPIC='o') AS SELECT {key}, s.v, s2.v AS v2, s2.w \
+         FROM s {kind} s2 WITHIN {within} {grace} ON s.k = s2.k {filter};"
+    ));
+    draw.output("o", Equal::Records);
+}
+
+fn foreign_key_join(draw: &mut Draw<'_>) {
+    draw.declare(&["t", "t2"]);
+    let kind = draw.one(&["JOIN", "LEFT JOIN"]);
+    let filter = draw.one(&["", "WHERE t.v > 1", "WHERE t2.v > 1"]);
+    draw.say(format!(
+        "CREATE TABLE o WITH (KAFKA_TOPIC='o') AS SELECT t.k, t.v, t2.v AS v2, t2.w \
+         FROM t {kind} t2 ON CONCAT('k', CAST(t.g AS STRING)) = t2.k {filter};"
+    ));
+    // answers of the other side come when they come
+    draw.output("o", Equal::LastRows);
 }
 
 fn table_filter(draw: &mut Draw<'_>) {

@@ -7,7 +7,7 @@
 //! from `RIVERRUN_SIM_FROM` on.
 
 mod case;
-mod faulty_log;
+pub mod faulty_log;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
