@@ -42,7 +42,7 @@ pub struct StorageOptions {
     pub state_memtable_bytes: u64,
     /// journals kept at most, bytes (≥ 64 MiB); bounds what a restart must replay
     pub journal_max_bytes: u64,
-    /// threads that flush and merge
+    /// threads that flush and merge; with more than one, fjall's first thread spins while merges wait for another
     pub worker_threads: usize,
     /// time between syncs; zero syncs each commit
     pub sync_interval: Duration,
@@ -59,7 +59,7 @@ impl Default for StorageOptions {
             records_memtable_bytes: 16 * MIB,
             state_memtable_bytes: 8 * MIB,
             journal_max_bytes: 256 * MIB,
-            worker_threads: 2,
+            worker_threads: 1,
             sync_interval: Duration::from_secs(1),
             min_free_bytes: 256 * MIB,
             fault: None,
@@ -454,11 +454,46 @@ impl WeakSnapshot {
     /// # Errors
     /// [`StorageError::Poisoned`] if the storage was closed or reopened since.
     pub fn upgrade(&self) -> Result<Snapshot, StorageError> {
-        let open = self.open.upgrade().ok_or_else(|| {
-            StorageError::Poisoned("it was reopened since this view of it was taken; take a new one".into())
-        })?;
+        let open = self.open.upgrade().ok_or_else(reopened)?;
         Ok(Snapshot { at: self.at.clone(), open })
     }
+
+    /// The storage as it is at each look.
+    pub fn live(&self) -> LiveView {
+        LiveView { open: self.open.clone() }
+    }
+}
+
+/// The storage as it is at each look, until it is reopened. Unlike a snapshot that is kept, it does not make fjall hold the
+/// memtables and old values of all that is written later.
+#[derive(Clone)]
+pub struct LiveView {
+    open: Weak<OpenDatabase>,
+}
+
+impl LiveView {
+    /// The value of `key` now.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`] if the storage was closed or reopened since, [`StorageError::Corrupt`] or [`StorageError::Io`].
+    pub fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let open = self.open.upgrade().ok_or_else(reopened)?;
+        open.space(space).get(key).map(|v| v.map(Bytes::from)).map_err(|e| read_error(&e))
+    }
+
+    /// The storage as it now is.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`] if the storage was closed or reopened since.
+    pub fn snapshot(&self) -> Result<Snapshot, StorageError> {
+        let open = self.open.upgrade().ok_or_else(reopened)?;
+        let at = open.database.snapshot();
+        Ok(Snapshot { open, at })
+    }
+}
+
+fn reopened() -> StorageError {
+    StorageError::Poisoned("it was reopened since this view of it was taken; take a new one".into())
 }
 
 /// Entries in key order.

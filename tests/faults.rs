@@ -201,7 +201,7 @@ fn a_write_of_no_task_that_poisons_the_log_opens_it_again() {
 #[test]
 fn a_command_whose_write_failed_is_looked_up_before_anything_is_undone() {
     for (fault, there) in [(faulty_log::Fault::CommitAfter, true), (faulty_log::Fault::CommitBefore, false)] {
-        for failing_opens in [0, 1] {
+        for failing_opens in [0, 2] {
             let log = FaultyLog::new(MemoryLog::new(Arc::new(SystemClock)));
             let engine_now = engine(log.clone(), None).unwrap();
             log.arm(fault, 0, failing_opens);

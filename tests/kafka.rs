@@ -159,3 +159,60 @@ fn two_nodes_share_the_work_and_nothing_is_doubled() {
     second.close().unwrap();
     leave(&cluster, &second);
 }
+
+/// Waits until `engine` has the source; what it follows comes by itself.
+fn wait_for_source(engine: &Engine, name: &str, there: bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while engine.catalog().source(name).is_some() != there {
+        assert!(Instant::now() < deadline, "{name} is to be {}", if there { "there" } else { "gone" });
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn statements_reach_nodes_that_run() {
+    let Some(cluster) = cluster() else { return };
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (node(&cluster, one.path()), node(&cluster, two.path()));
+    let (declared, queries) = SETUP.split_once('\n').unwrap();
+    execute(&first, declared);
+    // on the other node at once, since its statement looks for what stands before it
+    execute(&second, queries);
+    insert(&first, 0, 30);
+    expect(&second, 30);
+    wait_for_source(&first, "PER_REST", true);
+    first.catch_up().unwrap();
+    assert_eq!(*first.catalog(), *second.catalog());
+    let ids = |engine: &Engine| -> Vec<_> { engine.runtime().statuses().into_iter().map(|s| s.id).collect() };
+    assert_eq!(ids(&first), ids(&second));
+    assert_eq!(ids(&first).len(), 3);
+
+    // both at the same moment: one wins, the other's submitter is told
+    let texts = ["v INT", "w STRING"].map(|c| {
+        format!("CREATE STREAM x (k INT KEY, {c}) WITH (KAFKA_TOPIC='x', VALUE_FORMAT='JSON', PARTITIONS=1);")
+    });
+    let answers = std::thread::scope(|scope| {
+        let run = |(engine, text): (&Engine, String)| {
+            let engine = engine.clone();
+            scope.spawn(move || engine.session().execute(&text).map(drop).map_err(|e| e.diagnostic.message))
+        };
+        let threads: Vec<_> = [&first, &second].into_iter().zip(texts).map(run).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(answers.iter().filter(|a| a.is_ok()).count(), 1, "{answers:?}");
+    assert!(answers.iter().flat_map(|a| a.as_ref().err()).all(|e| e.contains("already exists")), "{answers:?}");
+
+    // the node that did not submit them lets go of what is dropped, and takes over what the other leaves
+    execute(&first, "DROP TABLE per_rest DELETE TOPIC;");
+    wait_for_source(&second, "PER_REST", false);
+    second.catch_up().unwrap();
+    assert_eq!(ids(&first).len(), 2);
+    first.close().unwrap();
+    drop(first);
+    insert(&second, 30, 50);
+    wait_for(&second, "per_page", 50);
+    wait_for(&second, "even", 25);
+    assert_eq!((ids(&second).len(), count(&second, "per_page"), count(&second, "even")), (2, 50, 25));
+    second.close().unwrap();
+    leave(&cluster, &second);
+}

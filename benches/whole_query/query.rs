@@ -25,7 +25,12 @@ struct Query {
     check: fn(&Output, &Expected) -> bool,
 }
 
-const QUERIES: [Query; 8] = [
+/// COUNT by customer and hour, over many customers and over few.
+const TUMBLING: &str = "CREATE TABLE result WITH (KAFKA_TOPIC = 'result') AS
+    SELECT customer_key, COUNT(*) AS orders FROM orders
+    WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY customer_key EMIT CHANGES;";
+
+const QUERIES: [Query; 9] = [
     Query {
         name: "filter",
         statement: "CREATE STREAM result WITH (KAFKA_TOPIC = 'result') AS
@@ -50,9 +55,13 @@ const QUERIES: [Query; 8] = [
     },
     Query {
         name: "tumbling",
-        statement: "CREATE TABLE result WITH (KAFKA_TOPIC = 'result') AS
-            SELECT customer_key, COUNT(*) AS orders FROM orders
-            WINDOW TUMBLING (SIZE 1 HOUR) GROUP BY customer_key EMIT CHANGES;",
+        statement: TUMBLING,
+        inputs: 1,
+        check: |output, expected| output.last("ORDERS") as i64 == expected.records,
+    },
+    Query {
+        name: "tumbling_few",
+        statement: TUMBLING,
         inputs: 1,
         check: |output, expected| output.last("ORDERS") as i64 == expected.records,
     },

@@ -10,7 +10,9 @@ use arrow::array::{Array, BinaryArray};
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::Diagnostic;
-use crate::topic::{Append, Cleanup, Commit, Log, NO_TIMESTAMP, ReadLimit, TopicPartition, TopicSpec};
+use crate::topic::{
+    Append, Cleanup, Commit, Log, NO_TIMESTAMP, Offset, RawBatch, ReadLimit, TopicError, TopicPartition, TopicSpec,
+};
 use crate::types::TopicName;
 
 /// Version of the command's JSON form.
@@ -50,6 +52,9 @@ impl Command {
     }
 }
 
+/// A command and its place, or why what stands there is none.
+pub type Placed = (Offset, Result<Command, String>);
+
 /// The command topic of a service.
 pub struct CommandLog {
     log: Arc<dyn Log>,
@@ -65,7 +70,11 @@ impl CommandLog {
         let topic = TopicName::new(format!("{TOPIC_PREFIX}{service_id}{TOPIC_SUFFIX}"));
         if log.describe(&topic)?.is_none() {
             let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas: 1, cleanup: Cleanup::default() };
-            log.create_topic(&spec)?;
+            match log.create_topic(&spec) {
+                // another node made it at the same moment
+                Ok(()) | Err(TopicError::Exists(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(Self { log, at: TopicPartition::new(topic, 0) })
     }
@@ -78,7 +87,7 @@ impl CommandLog {
     /// Appends a command; it is true from here on. Gives its place.
     ///
     /// # Errors
-    /// If it could not be made durable. It may be there nevertheless: ask [`Self::find`].
+    /// If it could not be made durable. It may be there nevertheless: ask [`Self::read`] once the log is [`Self::sure`].
     pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
         let json =
             serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
@@ -94,51 +103,42 @@ impl CommandLog {
         Ok(receipt.base_offsets.first().copied().unwrap_or_default())
     }
 
-    /// The place of a command whose write failed, if it is there from `from` on; it is durable then.
+    /// Makes durable what [`Self::read`] gives, after a write failed.
     ///
     /// # Errors
-    /// If the log cannot be read, or what is there cannot be made durable.
-    pub fn find(&self, from: i64, command: &Command) -> Result<Option<i64>, Diagnostic> {
+    /// If the log must be opened again first, or fails.
+    pub fn sure(&self) -> Result<(), Diagnostic> {
         self.log.writable()?;
-        let found = self.read_from(from)?.into_iter().find(|(_, found)| found.as_ref() == Ok(command));
-        if found.is_some() {
-            self.log.sync()?;
-        }
-        Ok(found.map(|(offset, _)| offset))
+        Ok(self.log.sync()?)
     }
 
-    /// All commands from the start, with their places; what cannot be read is given as the reason.
+    /// Commands from `from` to the end, with their places; what cannot be read is given as the reason. Gives also where to read on.
     ///
     /// # Errors
     /// If the log cannot be read at all.
-    pub fn read(&self) -> Result<Vec<(i64, Result<Command, String>)>, Diagnostic> {
-        self.read_from(0)
-    }
-
-    fn read_from(&self, mut next: i64) -> Result<Vec<(i64, Result<Command, String>)>, Diagnostic> {
+    pub fn read(&self, from: Offset) -> Result<(Vec<Placed>, Offset), Diagnostic> {
         let mut commands = Vec::new();
+        let mut next = from;
         loop {
             let fetched = self.log.read(&self.at, next, ReadLimit::default())?;
             for row in 0..fetched.batch.len() {
-                let offset = fetched.batch.offsets[row];
-                let values = &fetched.batch.values;
-                let command = if values.is_null(row) {
-                    Err("the record is empty".to_owned())
-                } else {
-                    serde_json::from_slice::<Command>(values.value(row)).map_err(|e| e.to_string()).and_then(|c| {
-                        if c.version <= VERSION {
-                            Ok(c)
-                        } else {
-                            Err(format!("it has form {}, this release reads {VERSION}", c.version))
-                        }
-                    })
-                };
-                commands.push((offset, command));
+                commands.push((fetched.batch.offsets[row], command(&fetched.batch, row)));
             }
-            next = fetched.next;
+            next = fetched.next.max(next);
             if next >= fetched.end {
-                return Ok(commands);
+                return Ok((commands, next));
             }
         }
     }
+}
+
+fn command(batch: &RawBatch, row: usize) -> Result<Command, String> {
+    if batch.values.is_null(row) {
+        return Err("the record is empty".to_owned());
+    }
+    let command: Command = serde_json::from_slice(batch.values.value(row)).map_err(|e| e.to_string())?;
+    if command.version > VERSION {
+        return Err(format!("it has form {}, this release reads {VERSION}", command.version));
+    }
+    Ok(command)
 }

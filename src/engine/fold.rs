@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
 use crate::sql;
-use crate::topic::TopicSpec;
+use crate::topic::{Offset, TopicSpec};
 use crate::types::TopicName;
 
 /// What the commands of a service are folded under.
@@ -27,11 +27,14 @@ pub(super) struct Fold<'a> {
 }
 
 impl Fold<'_> {
-    /// What a command does to `catalog`.
+    /// What a command does to `catalog`, which is the fold of all before it, the last of them at `previous` (-1: none).
+    ///
+    /// A command whose writer had not seen that one yet is worked out as if it were new: it may get another query's number than its writer
+    /// gave it.
     ///
     /// # Errors
     /// A command that does not apply there, or gives other stores than it did.
-    pub fn effect(&self, command: &Command, catalog: &Catalog) -> Result<Effect, Diagnostic> {
+    pub fn effect(&self, command: &Command, previous: Offset, catalog: &Catalog) -> Result<Effect, Diagnostic> {
         let statement = sql::parse_statement(&command.statement)?;
         let config = settings::merged(self.config, &command.properties)?;
         let settings = settings::analysis(&config)?;
@@ -45,7 +48,8 @@ impl Fold<'_> {
             service_id: self.service_id,
         };
         let effect = effect::effect(&statement, &command.statement, &ctx)?;
-        if let Some(start) = effect.start.as_ref().filter(|s| identity(s) != command.identity) {
+        let same = |start: &Start| command.based_on < previous || identity(start) == command.identity;
+        if let Some(start) = effect.start.as_ref().filter(|start| !same(start)) {
             return Err(Diagnostic::new(
                 ErrorClass::Query,
                 format!(

@@ -86,21 +86,23 @@ fn commands(log: &Arc<EmbeddedLog>, config: &Config, report: &mut CheckReport) -
         let fold = Fold { registry: Registry::builtin(), config, service_id };
         let mut catalog = Catalog::default();
         catalog.put_source(processing_log::source(&processing_log::topic_name(config, service_id))?);
-        let read = match CommandLog::open(log.clone(), service_id).and_then(|commands| commands.read()) {
-            Ok(read) => read,
+        let read = match CommandLog::open(log.clone(), service_id).and_then(|commands| commands.read(0)) {
+            Ok((read, _)) => read,
             Err(error) => {
                 report.problem(format!("the command log of service '{service_id}' cannot be read: {}", error.message));
                 continue;
             }
         };
+        let mut previous = -1;
         for (offset, command) in read {
-            match command.map_err(Diagnostic::user).and_then(|command| fold.effect(&command, &catalog)) {
+            match command.map_err(Diagnostic::user).and_then(|c| fold.effect(&c, previous, &catalog)) {
                 Ok(effect) => effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change)),
                 Err(error) => report.problem(format!(
                     "command {offset} of service '{service_id}' does not apply any more: {}",
                     error.message
                 )),
             }
+            previous = offset;
         }
     }
     Ok(())

@@ -7,6 +7,7 @@
 pub mod command_log;
 pub mod effect;
 mod fold;
+mod follow;
 pub mod insert;
 pub mod json_rows;
 pub mod maintenance;
@@ -19,36 +20,34 @@ pub mod records;
 pub mod session;
 pub mod settings;
 pub mod show;
+mod submit;
 mod upgrade;
 mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arrow::array::BinaryArray;
 use parking_lot::{Mutex, RwLock};
 
-use crate::catalog::{Catalog, Source};
+use crate::catalog::Catalog;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
 use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
-use crate::sql;
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
 #[cfg(feature = "kafka")]
 use crate::topic::kafka::{KafkaLog, KafkaOptions};
 use crate::topic::memory::MemoryLog;
-use crate::topic::{Log, Owner, TopicSpec};
+use crate::topic::{Log, Owner, TopicError, TopicSpec};
 use crate::types::{QueryId, TopicName};
 
-use command_log::{Command, CommandLog};
-use effect::{Effect, EffectContext, Start, Topics};
-use fold::{Fold, identity};
-use write::Applied;
+use command_log::CommandLog;
+use effect::Start;
+use follow::{Follower, Place};
 
 pub use outcome::*;
 pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
@@ -91,6 +90,8 @@ pub struct TestMode {
 /// A running riverrun: catalog, queries, log. Cheap to clone; the last clone's drop stops the workers.
 #[derive(Clone)]
 pub struct Engine {
+    /// ends before what it follows for; `None` where nobody else writes commands, and in the follower itself
+    follower: Option<Arc<Follower>>,
     inner: Arc<Inner>,
 }
 
@@ -104,10 +105,8 @@ struct Inner {
     service_id: String,
     catalog: RwLock<Arc<Catalog>>,
     plans: RwLock<BTreeMap<QueryId, Start>>,
-    /// the commands applied; held while one is
-    ddl: Mutex<Applied>,
-    /// true while one of them is unsettled
-    unsettled: AtomicBool,
+    /// how far commands are applied; held while one is
+    place: Mutex<Place>,
     test: Option<TestMode>,
     transient: Mutex<push::TransientQueries>,
 }
@@ -141,13 +140,15 @@ impl Engine {
             service_id,
             catalog: RwLock::new(Arc::new(Catalog::default())),
             plans: RwLock::default(),
-            ddl: Mutex::new(Applied { offset: -1, unsettled: None }),
-            unsettled: AtomicBool::new(false),
+            place: Mutex::new(Place::start()),
             test: config.test,
             transient: Mutex::default(),
         };
-        let engine = Self { inner: Arc::new(inner) };
+        let mut engine = Self { follower: None, inner: Arc::new(inner) };
         engine.replay(built_in)?;
+        if engine.inner.log.is_shared() && !config.manual {
+            engine.follower = Some(Follower::start(engine.clone())?);
+        }
         Ok(engine)
     }
 
@@ -226,125 +227,14 @@ impl Engine {
     /// # Errors
     /// If the last commit fails.
     pub fn close(&self) -> Result<(), Diagnostic> {
+        if let Some(follower) = &self.follower {
+            follower.end();
+        }
         for status in self.inner.runtime.statuses() {
             // A query that ended by itself in between is as good as stopped.
             let _ = self.inner.runtime.stop(&status.id);
         }
         self.inner.log.sync().map_err(Into::into)
-    }
-
-    fn replay(&self, built_in: Option<Source>) -> Result<(), Diagnostic> {
-        let mut catalog = Catalog::default();
-        built_in.into_iter().for_each(|source| catalog.put_source(source));
-        let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
-        let inner = &self.inner;
-        let fold = Fold { registry: inner.registry, config: &inner.config, service_id: &inner.service_id };
-        let mut ddl = self.inner.ddl.lock();
-        for (offset, command) in self.inner.commands.read()? {
-            ddl.offset = offset;
-            match command.map_err(Diagnostic::user).and_then(|c| fold.effect(&c, &catalog)) {
-                Ok(effect) => {
-                    effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
-                    for id in &effect.stops {
-                        starts.remove(id);
-                    }
-                    if let Some(start) = effect.start {
-                        starts.insert(start.query.id.clone(), start);
-                    }
-                }
-                Err(error) => tracing::error!(offset, "command passed over: {error}"),
-            }
-        }
-        for start in starts.values() {
-            let paused = catalog.query(start.query.id.as_str()).is_some_and(|q| q.paused);
-            if let Err(error) = self.start(start, paused) {
-                tracing::error!(query = %start.query.id, "query not started: {error}");
-            }
-        }
-        *self.inner.catalog.write() = Arc::new(catalog);
-        *self.inner.plans.write() = starts;
-        Ok(())
-    }
-
-    /// Carries out a logged statement: topics, command, catalog, queries. One at a time.
-    fn submit(
-        &self,
-        statement: &sql::ast::Statement,
-        text: &str,
-        properties: &BTreeMap<String, String>,
-    ) -> Result<Effect, Diagnostic> {
-        let mut ddl = self.inner.ddl.lock();
-        self.settle(&mut ddl)?;
-        let catalog = self.catalog();
-        let config = settings::merged(&self.inner.config, properties)?;
-        let settings = settings::analysis(&config)?;
-        let seen = Seen { log: &self.inner.log, partitions: Mutex::default() };
-        let ctx = EffectContext {
-            catalog: &catalog,
-            registry: self.inner.registry,
-            settings: &settings,
-            properties,
-            topics: &seen,
-            service_id: &self.inner.service_id,
-        };
-        let mut effect = effect::effect(statement, text, &ctx)?;
-        if effect.warning.is_some() {
-            return Ok(effect);
-        }
-        self.check_query_limit(&catalog, &effect)?;
-        self.create_topics(&effect.creates)?;
-        let mut partitions = seen.partitions.into_inner();
-        partitions.extend(effect.creates.iter().map(|t| (t.name.to_string(), t.partitions)));
-        let identity = effect.start.as_ref().map(identity).unwrap_or_default();
-        let command = Command::new(text.to_owned(), properties.clone(), partitions, ddl.offset, identity);
-        let offset = self.log_command(&mut ddl, command, &effect.creates)?;
-        ddl.offset = offset;
-        if let Some(status) = &mut effect.status {
-            status.sequence = offset;
-        }
-        let mut changed = catalog.as_ref().clone();
-        effect.changes.iter().for_each(|change| effect::apply(&mut changed, change));
-        *self.inner.catalog.write() = Arc::new(changed);
-        self.carry_out(&effect)?;
-        Ok(effect)
-    }
-
-    /// One more persistent query than the limit allows is refused before anything of it is there.
-    fn check_query_limit(&self, catalog: &Catalog, effect: &Effect) -> Result<(), Diagnostic> {
-        let Some(limit) = self.inner.config.limit(config::PERSISTENT_QUERY_LIMIT) else { return Ok(()) };
-        let starts = effect.start.as_ref().is_some_and(|start| !start.replaces);
-        let queries = catalog.queries().count();
-        if !starts || queries < limit {
-            return Ok(());
-        }
-        let name = config::PERSISTENT_QUERY_LIMIT;
-        let message = format!("{queries} persistent queries are active, and {name} = {limit} allows no more");
-        Err(Diagnostic::user(message).help("end one with TERMINATE, or raise the limit"))
-    }
-
-    fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
-        for id in &effect.stops {
-            self.inner.plans.write().remove(id);
-            if let Err(error) = self.write_twice(|| Ok(self.inner.runtime.forget(id)?)) {
-                tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
-                let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
-                self.write_twice(|| Ok(self.inner.log.forget(&owner)?))?;
-            }
-        }
-        for (id, paused) in &effect.pauses {
-            if *paused { self.inner.runtime.pause(id)? } else { self.inner.runtime.resume(id)? }
-        }
-        if let Some(start) = &effect.start {
-            if start.replaces {
-                self.inner.runtime.stop(&start.query.id)?;
-            }
-            self.inner.plans.write().insert(start.query.id.clone(), start.clone());
-            self.write_twice(|| self.start(start, false))?;
-        }
-        for topic in &effect.deletes {
-            self.write_twice(|| self.delete_topic(topic))?;
-        }
-        Ok(())
     }
 
     fn start(&self, start: &Start, paused: bool) -> Result<(), Diagnostic> {
@@ -435,7 +325,12 @@ fn processing_log_topic(
 ) -> Result<Option<TopicName>, Diagnostic> {
     let name = processing_log::topic_name(config, service_id);
     if log.describe(&name)?.is_none() {
-        log.create_topic(&TopicSpec { name: name.clone(), partitions: 1, replicas: 1, cleanup: Default::default() })?;
+        let spec = TopicSpec { name: name.clone(), partitions: 1, replicas: 1, cleanup: Default::default() };
+        match log.create_topic(&spec) {
+            // another node made it at the same moment
+            Ok(()) | Err(TopicError::Exists(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(Some(name))
 }
@@ -459,22 +354,6 @@ fn runtime_config(config: &Config, workers: Option<usize>, processing_log: Optio
 fn state_bytes(all: usize) -> usize {
     let caches = usize::try_from(LogOptions::default().storage.memory_bytes()).unwrap_or(usize::MAX);
     all.saturating_sub(caches).max(all / 4)
-}
-
-/// Topics of the log; remembers what was looked at.
-struct Seen<'a> {
-    log: &'a Arc<dyn Log>,
-    partitions: Mutex<BTreeMap<String, i32>>,
-}
-
-impl Topics for Seen<'_> {
-    fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
-        let found = self.log.describe(name)?;
-        if let Some(topic) = &found {
-            self.partitions.lock().insert(name.to_string(), topic.partitions);
-        }
-        Ok(found)
-    }
 }
 
 /// The bytes of an encoder's answer, or why a row could not be written.

@@ -165,7 +165,7 @@ pub enum Description {
     Query(Box<QueryDescription>),
     /// SHOW QUERIES EXTENDED
     QueryDescriptions(Vec<QueryDescription>),
-    /// SHOW TOPICS [EXTENDED]
+    /// `SHOW TOPICS [EXTENDED]`
     Topics {
         /// the topics
         topics: Vec<TopicLine>,

@@ -97,7 +97,7 @@ impl Engine {
         let receipt = self.write(|| {
             let receipt = self.log().commit(commit)?;
             self.log().sync()?;
-            Ok(receipt)
+            Ok::<_, Diagnostic>(receipt)
         })?;
         let mut places = vec![(0, 0); records.len()];
         for ((partition, rows), base) in by_partition.iter().zip(receipt.base_offsets) {

@@ -5,6 +5,7 @@
 //! when its turn comes, in both passes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::effect::{self, EffectContext, Topics};
 use super::outcome::{ClientTask, Outcome, OutcomeKind, Rows, ScriptError};
@@ -77,8 +78,14 @@ impl Session {
                 .unwrap_or_else(|| Diagnostic::user("the statement does not end with ';'"));
             return Err(fail(Some(last.clone()), error.with_text(last)));
         }
-        self.engine.settle_if_due();
-        self.dry_run(&statements)?;
+        let before = self.engine.catalog();
+        if let Err(error) = self.dry_run(&statements) {
+            // What another node did a moment ago may be what makes it right.
+            if self.engine.catch_up().is_err() || Arc::ptr_eq(&before, &self.engine.catalog()) {
+                return Err(error);
+            }
+            self.dry_run(&statements)?;
+        }
         let mut done = Vec::new();
         for (text, _) in &statements {
             match self.execute_one(text) {

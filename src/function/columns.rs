@@ -207,7 +207,7 @@ pub fn texts(
     ColumnarValue::Array(Arc::new(builder.finish()))
 }
 
-/// Builds an ARRAY<STRING> column from items that `f` pushes to a list; false is NULL.
+/// Builds an `ARRAY<STRING>` column from items that `f` pushes to a list; false is NULL.
 pub fn string_lists(
     rows: usize,
     failures: &mut Failures<'_>,
@@ -227,7 +227,7 @@ pub fn string_lists(
     ColumnarValue::Array(Arc::new(builder.finish()))
 }
 
-/// Builds an ARRAY<BYTES> column; otherwise as [`string_lists`].
+/// Builds an `ARRAY<BYTES>` column; otherwise as [`string_lists`].
 pub fn binary_lists(
     rows: usize,
     failures: &mut Failures<'_>,

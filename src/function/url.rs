@@ -1,7 +1,7 @@
 //! Parts of URLs, and form encoding.
 //!
 //! Not a resolver: texts are taken apart as `java.net.URI` does (RFC 2396 with other characters allowed). The subtle thing: parts come
-//! decoded, and an authority that is no host[:port] has neither host nor port.
+//! decoded, and an authority that is no `host[:port]` has neither host nor port.
 
 use arrow::datatypes::Int32Type;
 use datafusion::error::DataFusionError;

@@ -1,8 +1,8 @@
 //! What a task has committed: its commit, its write-behind, its restore.
 //!
 //! Runs no operators but to flush them. A commit is one call of the log with outputs, changelog blocks and positions; the keyed stores
-//! follow about once a second. The subtle thing: a failed commit leaves the task with flushed operators and taken blocks, so the task must
-//! then be thrown away and restored.
+//! follow rarely, since an entry that many commits change is then written once. The subtle thing: a failed commit leaves the task with
+//! flushed operators and taken blocks, so the task must then be thrown away and restored.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::operator::LossKind;
 use crate::state::{Overlay, Store};
-use crate::topic::{Commit, Owner, Position, Receipt, StoreId, TopicError, TopicPartition};
+use crate::topic::{Commit, KeyedSnapshot, Log, Owner, Position, Receipt, StoreId, TopicError, TopicPartition};
 
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv};
@@ -23,6 +23,8 @@ use super::task::Waker;
 /// Bytes of changelog read at a time during restore.
 const RESTORE_BYTES: usize = 4 << 20;
 
+/// Time between trims of internal topics, in ms.
+const TRIM_MS: i64 = 1000;
 /// A write-behind may take one part in so many of the time until the next.
 const WRITE_SHARE: i64 = 10;
 /// Blocks that no write-behind has superseded, as a multiple of `changelog_max_bytes`, beyond which it is not put off.
@@ -143,6 +145,8 @@ pub(super) struct Checkpoint {
     last_commit_ms: i64,
     /// when a write-behind is due
     next_write_ms: i64,
+    /// when internal topics may be trimmed
+    next_trim_ms: i64,
     /// the lowest useful offset of inputs that the log was told
     trimmed: Vec<i64>,
 }
@@ -184,6 +188,7 @@ impl Checkpoint {
             lost: BTreeMap::new(),
             last_commit_ms: now_ms,
             next_write_ms: now_ms + shared.config.write_behind_ms,
+            next_trim_ms: now_ms + TRIM_MS,
         })
     }
 
@@ -321,10 +326,11 @@ impl Checkpoint {
         env.lost.clear();
     }
 
-    /// When the next write-behind is due, in ms; `None` if there is nothing to write.
+    /// When the next write-behind or trim is due, in ms; `None` if there is nothing to write.
     pub fn write_due_ms(&self) -> Option<i64> {
-        let behind = self.stores.iter().any(StoreMark::is_behind) || self.wants_trim();
-        behind.then_some(self.next_write_ms)
+        let write = self.stores.iter().any(StoreMark::is_behind).then_some(self.next_write_ms);
+        let trim = self.wants_trim().then_some(self.next_trim_ms);
+        write.into_iter().chain(trim).min()
     }
 
     /// True if it is time to write behind, or to give memory back.
@@ -342,9 +348,13 @@ impl Checkpoint {
         let unwritten: usize = graph.stores().map(|(_, store)| store.unwritten_bytes()).sum();
         let blocks: usize = self.stores.iter().map(|mark| mark.block_bytes).sum();
         let limit = shared.config.changelog_max_bytes;
-        let due = self.write_due_ms().is_some_and(|due| due <= now_ms);
+        let due = self.next_write_ms <= now_ms && self.stores.iter().any(StoreMark::is_behind);
         if due || unwritten >= limit || blocks >= limit.saturating_mul(CHANGELOG_MULTIPLE) {
             self.write_behind(shared, graph)?;
+        }
+        if self.next_trim_ms <= now_ms && self.wants_trim() {
+            self.trim(shared)?;
+            self.next_trim_ms = now_ms + TRIM_MS;
         }
         self.measure(graph);
         if self.share.target(self.share.bytes).is_none() {
@@ -393,17 +403,11 @@ impl Checkpoint {
                 log.write_behind(&mark.id, std::mem::replace(&mut writes, more), mark.written)?;
             }
             log.write_behind(&mark.id, writes, mark.next_block)?;
-            let (behind, upto) = log.keyed_store(&mark.id)?;
+            let (behind, upto) = live_store(log.as_ref(), &mark.id)?;
             store.attach(behind.clone());
             (mark.written, mark.block_bytes) = (mark.next_block, 0);
             if let Some(overlay) = &mark.overlay {
                 overlay.rebase(behind, upto);
-            }
-        }
-        for (input, trimmed) in self.inputs.iter().zip(&mut self.trimmed) {
-            if input.trim && *trimmed < input.committed.offset {
-                log.trim(&input.at, input.committed.offset)?;
-                *trimmed = input.committed.offset;
             }
         }
         let now_ms = shared.clock.now_ms();
@@ -412,9 +416,26 @@ impl Checkpoint {
         Ok(())
     }
 
+    /// Lets go of records of internal topics that were read.
+    fn trim(&mut self, shared: &QueryShared) -> Result<(), TaskError> {
+        for (input, trimmed) in self.inputs.iter().zip(&mut self.trimmed) {
+            if input.trim && *trimmed < input.committed.offset {
+                shared.log.trim(&input.at, input.committed.offset)?;
+                *trimmed = input.committed.offset;
+            }
+        }
+        Ok(())
+    }
+
     fn wants_trim(&self) -> bool {
         self.inputs.iter().zip(&self.trimmed).any(|(input, &trimmed)| input.trim && trimmed < input.committed.offset)
     }
+}
+
+/// The keyed store of a task, which alone writes it, as it is at each look; and the number of the first block it does not hold.
+fn live_store(log: &dyn Log, id: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError> {
+    let (behind, from) = log.keyed_store(id)?;
+    Ok((behind.live().unwrap_or(behind), from))
 }
 
 fn restore_store(
@@ -424,7 +445,7 @@ fn restore_store(
     readable: bool,
 ) -> Result<StoreMark, TaskError> {
     let log = shared.log.as_ref();
-    let (behind, from) = log.keyed_store(&id)?;
+    let (behind, from) = live_store(log, &id)?;
     store.attach(behind.clone());
     let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
     let (mut next_block, mut block_bytes) = (from, 0);

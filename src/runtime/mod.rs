@@ -75,6 +75,17 @@ struct Entry {
     watches: Mutex<Vec<WatchGuard>>,
 }
 
+impl Entry {
+    /// Stops the tasks at their last commit, unless they are.
+    fn end(&self) {
+        if !self.query.shared.is_stopped() {
+            self.query.shared.stopped.store(true, Ordering::SeqCst);
+            self.watches.lock().clear();
+            self.query.end();
+        }
+    }
+}
+
 /// Runs queries over a log.
 pub struct Runtime {
     log: Arc<dyn Log>,
@@ -185,11 +196,7 @@ impl Runtime {
     /// If there is no such query, or the log cannot be written.
     pub fn forget(&self, id: &QueryId) -> Result<(), RuntimeError> {
         let entry = self.entry(id)?;
-        if !entry.query.shared.is_stopped() {
-            entry.query.shared.stopped.store(true, Ordering::SeqCst);
-            entry.watches.lock().clear();
-            entry.query.end();
-        }
+        entry.end();
         let spec = &entry.query.shared.spec;
         for owner in owners(spec) {
             self.log.forget(&owner)?;
@@ -201,6 +208,18 @@ impl Runtime {
             }
         }
         self.queries.write().remove(id);
+        Ok(())
+    }
+
+    /// Stops a query that another node forgets for all; only what this node keeps of it is deleted here.
+    ///
+    /// # Errors
+    /// If there is no such query, or this node's copy cannot be deleted.
+    pub fn release(&self, id: &QueryId) -> Result<(), RuntimeError> {
+        let entry = self.entry(id)?;
+        entry.end();
+        self.queries.write().remove(id);
+        owners(&entry.query.shared.spec).iter().try_for_each(|owner| self.log.release(owner))?;
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Default for RuntimeConfig {
             commit_interval_ms: 50,
             commit_max_bytes: 16 << 20,
             changelog_max_bytes: 64 << 20,
-            write_behind_ms: 1000,
+            write_behind_ms: 10_000,
             slice_ms: 5,
             internal_replicas: 1,
             processing_log: None,

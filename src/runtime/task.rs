@@ -23,6 +23,11 @@ use super::source::SourceNode;
 /// Most rows in a step.
 const STEP_ROWS_MAX: usize = 8192;
 
+/// A task with so many times more rows left to read than it has handled since its last commit is far behind.
+const FAR_BEHIND: i64 = 4;
+/// Commits of a task that is far behind are so many times rarer: nobody waits for results that old, and more changes of a key become one.
+const FAR_BEHIND_INTERVALS: i64 = 20;
+
 /// How far inputs may be read: offset per partition, `None` for all there is.
 pub(super) type Limits<'a> = &'a dyn Fn(&TopicPartition) -> Option<Offset>;
 
@@ -140,6 +145,8 @@ struct Input {
     resume: Position,
     /// true if the last read gave all there was
     at_end: bool,
+    /// records that the last read left
+    left: i64,
 }
 
 /// One sub-topology for one partition.
@@ -153,6 +160,8 @@ pub(super) struct Task {
     checkpoint: Checkpoint,
     /// rows were processed since the last commit
     stepped: bool,
+    /// how many
+    stepped_rows: i64,
     /// pages were still to come at the last commit
     open: bool,
     step_rows: usize,
@@ -193,7 +202,14 @@ impl Task {
                     (Reader::Repartition(Box::new(RepartitionReader::new(&topology.internal_topics[*topic]))), true)
                 }
             };
-            inputs.push(Input { at: at.clone(), owner: owner.clone(), reader, resume: position, at_end: false });
+            inputs.push(Input {
+                at: at.clone(),
+                owner: owner.clone(),
+                reader,
+                resume: position,
+                at_end: false,
+                left: 0,
+            });
             marks.push(InputMark { owner, at, committed: position, trim });
         }
         let order = if shared.spec.settings.by_arrival { MergeOrder::Arrival } else { MergeOrder::RowTime };
@@ -217,6 +233,7 @@ impl Task {
             env,
             checkpoint,
             stepped: false,
+            stepped_rows: 0,
             open,
             step_rows: STEP_ROWS_MAX,
             commits: 0,
@@ -261,6 +278,7 @@ impl Task {
         let Some(step) = self.group.step(self.step_rows) else { return Ok(Stepped::Dry) };
         self.note_group_losses();
         self.env.arrivals = step.arrivals;
+        self.stepped_rows += step.rows as i64;
         self.progress.rows_in.fetch_add(step.rows as u64, Ordering::Relaxed);
         self.progress.last_rows_ms.store(now_ms, Ordering::Relaxed);
         self.graph.start(step.batches);
@@ -294,7 +312,7 @@ impl Task {
             let now = self.shared.clock.now_ms();
             match stepped {
                 Stepped::On => {
-                    let late = now - self.checkpoint.last_commit_ms() >= interval;
+                    let late = now - self.checkpoint.last_commit_ms() >= interval * self.patience();
                     if (late || self.wants_commit()) && !self.commit()? && self.wants_commit() {
                         return Ok(Next::Park(None));
                     }
@@ -339,7 +357,7 @@ impl Task {
             let waker = self.progress.waker.get();
             let at_once =
                 self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms, waker)?;
-            self.stepped = false;
+            (self.stepped, self.stepped_rows) = (false, 0);
             self.open = self.graph.is_open();
             self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
             if !at_once {
@@ -393,6 +411,17 @@ impl Task {
         let client_rows = self.env.out.client_rows();
         let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
         client_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
+    }
+
+    /// How many commit intervals may pass before a commit. A client waits even for old results, who asked for
+    /// an interval gets it, and a session commits its tasks together.
+    fn patience(&self) -> i64 {
+        let asked = self.shared.spec.settings.commit_interval_ms.is_some();
+        if asked || self.shared.spec.client.is_some() || self.shared.session.is_some() {
+            return 1;
+        }
+        let left = self.inputs.iter().map(|input| input.left).max().unwrap_or(0);
+        intervals_between_commits(left, self.stepped_rows)
     }
 
     fn write_due_ms(&self) -> Option<i64> {
@@ -452,10 +481,10 @@ impl Task {
     fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<bool, TaskError> {
         let limit = self.read_limit();
         let from = self.group.next_offset(input);
-        let Input { at, owner, reader, resume, at_end } = &mut self.inputs[input];
+        let Input { at, owner, reader, resume, at_end, left } = &mut self.inputs[input];
         let stop = limits(at);
         if stop.is_some_and(|stop| from >= stop) {
-            *at_end = true;
+            (*at_end, *left) = (true, 0);
             return Ok(true);
         }
         let fetched = match &self.shared.session {
@@ -473,6 +502,7 @@ impl Task {
             next = next.min(stop.max(from));
         }
         *at_end = next >= end;
+        *left = end - next;
         let came = *at_end || next > from;
         match read_rows(reader, &raw, *resume, next)? {
             Some(rows) => self.group.push(input, rows),
@@ -507,6 +537,12 @@ impl Task {
             told.store(position.offset, Ordering::SeqCst);
         }
     }
+}
+
+/// How many intervals are between commits with so many records left to read and so many rows handled since the last one. The nearer the
+/// end, the sooner it commits: what waits for a commit is never more than a share of what is left.
+fn intervals_between_commits(left: i64, stepped_rows: i64) -> i64 {
+    if left > FAR_BEHIND.saturating_mul(stepped_rows) { FAR_BEHIND_INTERVALS } else { 1 }
 }
 
 /// The rows of what was read; `None` if it holds none.
@@ -549,4 +585,16 @@ pub(super) fn input_owner(topology: &Topology, owner: &Owner, sub: usize, input:
         .filter(|(place, spec)| *place < (sub, input) && input_topic(topology, spec) == topic)
         .count();
     if before == 0 { owner.clone() } else { Owner::new(format!("{}~{before}", owner.0)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_far_behind_commits_wait() {
+        assert_eq!(intervals_between_commits(1_000_000, 10_000), FAR_BEHIND_INTERVALS);
+        assert_eq!(intervals_between_commits(1_000_000, 250_000), 1, "a quarter of what is left waits already");
+        assert_eq!(intervals_between_commits(0, 1), 1, "at the end");
+    }
 }

@@ -443,12 +443,7 @@ impl Store for KeyedTable {
     fn attach(&mut self, behind: Arc<dyn KeyedSnapshot>) {
         if self.behind.is_none() {
             // A store that fails here will say so at the first look-up.
-            let mut empty = true;
-            let looked = behind.range(&[], None, &mut |_, _| {
-                empty = false;
-                false
-            });
-            self.complete &= looked.is_ok() && empty;
+            self.complete &= behind.is_empty(None).unwrap_or(false);
         }
         self.behind = Some(behind);
         for i in std::mem::take(&mut self.in_flight) {

@@ -1,7 +1,8 @@
 //! What readers see of a store: the keyed store behind, overlaid by the changelog blocks committed after it.
 //!
 //! Not the worker's table, which readers never touch. The subtle thing: the worker only notes blocks; sorting them is the readers' work,
-//! outside of the lock that the worker takes, and a [`View`] once taken never changes.
+//! outside of the lock that the worker takes, and a [`View`] once taken never changes. What is behind does change, so it is frozen under that
+//! lock: then it holds all blocks before those of the overlay, and none that the overlay does not have, too.
 
 use std::sync::Arc;
 
@@ -89,7 +90,7 @@ impl Overlay {
     /// # Errors
     /// [`TopicError::Corrupt`] if a block is damaged.
     pub fn view(&self) -> Result<View, TopicError> {
-        let shared = self.shared.read().clone();
+        let shared = self.frozen()?;
         if shared.fresh.is_empty() && shared.layers.iter().all(|layer| layer.oldest >= shared.from) {
             return Ok(View { behind: shared.behind, layers: shared.layers });
         }
@@ -103,9 +104,19 @@ impl Overlay {
         layers + shared.fresh.iter().map(|(_, block)| block.len()).sum::<usize>()
     }
 
+    /// What there is, with the store behind as it is now.
+    fn frozen(&self) -> Result<Shared, TopicError> {
+        let shared = self.shared.read();
+        let mut frozen = shared.clone();
+        if let Some(behind) = shared.behind.frozen()? {
+            frozen.behind = behind;
+        }
+        Ok(frozen)
+    }
+
     fn sorted_view(&self) -> Result<View, TopicError> {
         let _one_at_a_time = self.sorting.lock();
-        let Shared { behind, from, fresh, layers } = self.shared.read().clone();
+        let Shared { behind, from, fresh, layers } = self.frozen()?;
         let mut sorted: Vec<Arc<Layer>> = layers.iter().filter_map(|layer| layer.since(from)).collect();
         for (number, block) in &fresh {
             push_layer(&mut sorted, Layer::of_block(*number, block)?);

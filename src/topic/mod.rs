@@ -246,7 +246,7 @@ pub struct Receipt {
 /// Entries of a keyed store to be written behind: `None` deletes.
 pub type KeyedWrites = Vec<(Bytes, Option<Bytes>)>;
 
-/// A read view of one keyed store as of one moment.
+/// A read view of one keyed store: as of one moment, or with [`Self::live`] as it is at each look.
 pub trait KeyedSnapshot: Send + Sync {
     /// The value of `key`.
     ///
@@ -264,6 +264,33 @@ pub trait KeyedSnapshot: Send + Sync {
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TopicError>;
+
+    /// True if the store holds no key before `to` (none at all if `to` is `None`).
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn is_empty(&self, to: Option<&[u8]>) -> Result<bool, TopicError> {
+        let mut empty = true;
+        self.range(&[], to, &mut |_, _| {
+            empty = false;
+            false
+        })?;
+        Ok(empty)
+    }
+
+    /// The store as it is at each look; `None` if this view does as well. A view of one moment may make the storage hold in memory what
+    /// is written after it, so keep this one instead.
+    fn live(&self) -> Option<Arc<dyn KeyedSnapshot>> {
+        None
+    }
+
+    /// The store as it is at this moment; `None` if this view is of one moment.
+    ///
+    /// # Errors
+    /// If the storage cannot be read.
+    fn frozen(&self) -> Result<Option<Arc<dyn KeyedSnapshot>>, TopicError> {
+        Ok(None)
+    }
 }
 
 /// Hears once what became of a commit, in any thread.
@@ -395,6 +422,20 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// If the log cannot be written.
     fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
+
+    /// True if other processes append to this log as well.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Lets go of what this node alone keeps of `owner`, which another node forgets for all.
+    ///
+    /// # Errors
+    /// If it cannot be deleted.
+    fn release(&self, owner: &Owner) -> Result<(), TopicError> {
+        let _ = owner;
+        Ok(())
+    }
 
     /// Makes ready for the changelog of a store of so many partitions. A log that makes changelogs as they come needs no call.
     ///

@@ -17,6 +17,8 @@ pub enum Equal {
     Bag,
     /// the last record of each key, if it is no tombstone
     LastRows,
+    /// the same of a foreign-key join of `t` with `t2`, whose rows may have one of several times
+    ForeignKey,
 }
 
 /// A record of an input.
@@ -362,7 +364,7 @@ fn foreign_key_join(draw: &mut Draw<'_>) {
          FROM t {kind} t2 ON CONCAT('k', CAST(t.g AS STRING)) = t2.k {filter};"
     ));
     // answers of the other side come when they come
-    draw.output("o", Equal::LastRows);
+    draw.output("o", Equal::ForeignKey);
 }
 
 fn table_filter(draw: &mut Draw<'_>) {

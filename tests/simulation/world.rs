@@ -3,7 +3,7 @@
 //! Decides nothing about what is right. The subtle thing: a restart drops the engine and opens a new one over the same log, so the command
 //! log is replayed and all tasks are restored, as after a crash of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray};
@@ -22,6 +22,12 @@ use super::faulty_log::{FAULTS, FaultyLog};
 
 /// Key, value and timestamp.
 pub type Record = (Option<String>, Option<String>, i64);
+
+/// Topic, partition and offset.
+pub type Place = (String, i32, i64);
+
+/// A row of the processing log.
+type LogRow = BTreeMap<String, serde_json::Value>;
 
 const START_MS: i64 = 10_000_000;
 const PROCESSING_LOG: &str = "default_ksql_processing_log";
@@ -178,9 +184,7 @@ impl World {
     pub fn losses(&self, case: &Case) -> Vec<String> {
         let is_input = |topic: &str| case.inputs.iter().any(|i| i.topic == topic);
         let mut told = Vec::new();
-        for (_, value, _) in self.records(PROCESSING_LOG).into_iter().flatten() {
-            let row: BTreeMap<String, serde_json::Value> =
-                serde_json::from_str(&value.expect("it has a value")).expect("the processing log is JSON");
+        for row in self.processing_log() {
             if row.get("TOPIC").and_then(|t| t.as_str()).is_some_and(is_input) {
                 let names = ["QUERY_ID", "TOPIC", "PARTITION", "OFFSET", "REASON"];
                 told.push(names.map(|name| format!("{name} {}", row[name])).join(", "));
@@ -188,6 +192,23 @@ impl World {
         }
         told.sort();
         told
+    }
+
+    /// Where records were lost.
+    pub fn lost_places(&self) -> BTreeSet<Place> {
+        let number = |value: &serde_json::Value| value.as_i64();
+        let place = |row: LogRow| {
+            let partition = i32::try_from(number(row.get("PARTITION")?)?).ok()?;
+            Some((row.get("TOPIC")?.as_str()?.to_owned(), partition, number(row.get("OFFSET")?)?))
+        };
+        self.processing_log().filter_map(place).collect()
+    }
+
+    fn processing_log(&self) -> impl Iterator<Item = LogRow> {
+        let rows = self.records(PROCESSING_LOG).into_iter().flatten();
+        rows.map(|(_, value, _)| {
+            serde_json::from_str(&value.expect("it has a value")).expect("the processing log is JSON")
+        })
     }
 }
 

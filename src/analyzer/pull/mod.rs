@@ -1,4 +1,4 @@
-//! Pull queries, bound to ordinary DataFusion plans over [`SourceRead`]s.
+//! Pull queries, bound to ordinary DataFusion plans over [`SourceRead`](crate::plan::read::SourceRead)s.
 //!
 //! Names, types and expressions are bound as in streaming queries; every expression then goes into the plan sealed, so that DataFusion moves
 //! it but never looks inside. The walk: [`bind`] asks [`refusals`] what may stand here, [`from`] makes a relation of sources, subqueries and

@@ -12,7 +12,7 @@ use super::EmbeddedLog;
 use super::commit::check_names;
 use super::index::Store;
 use super::keys::{self, Id};
-use crate::storage::{Batch, Space, Storage, WeakSnapshot};
+use crate::storage::{Batch, LiveView, Snapshot, Space, Storage, WeakSnapshot};
 use crate::topic::{KeyedSnapshot, KeyedWrites, Owner, Position, StoreId, TopicError, TopicPartition};
 
 /// See [`crate::topic::Log::positions`].
@@ -127,30 +127,25 @@ pub(super) fn keyed_store(storage: &Storage, id: &StoreId) -> Result<(Arc<dyn Ke
     let known = snapshot.get(Space::Meta, &keys::store(id))?;
     let known = known.map(|value| keys::read_store_value(&value)).transpose()?;
     let held = known.map_or(0, |(_, held)| held);
-    Ok((Arc::new(Keyed { store: known.map(|(id, _)| id), snapshot: snapshot.downgrade() }), held))
+    Ok((Arc::new(Keyed { store: known.map(|(id, _)| id), view: snapshot.downgrade() }), held))
 }
 
-/// A keyed store at one moment.
-struct Keyed {
+/// A keyed store.
+struct Keyed<V> {
     /// `None` for one that was never written
     store: Option<Id>,
-    snapshot: WeakSnapshot,
+    view: V,
 }
 
-impl KeyedSnapshot for Keyed {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TopicError> {
-        let Some(store) = self.store else { return Ok(None) };
-        Ok(self.snapshot.upgrade()?.get(Space::Keyed, &keys::keyed(store, key))?)
-    }
-
-    fn range(
+impl<V> Keyed<V> {
+    fn scan(
         &self,
+        snapshot: &Snapshot,
         from: &[u8],
         to: Option<&[u8]>,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), TopicError> {
         let Some(store) = self.store else { return Ok(()) };
-        let snapshot = self.snapshot.upgrade()?;
         let prefix = keys::number_prefix(store);
         let end = match to {
             Some(to) => Some(keys::keyed(store, to).to_vec()),
@@ -163,5 +158,47 @@ impl KeyedSnapshot for Keyed {
             }
         }
         Ok(())
+    }
+}
+
+/// At one moment.
+impl KeyedSnapshot for Keyed<WeakSnapshot> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TopicError> {
+        let Some(store) = self.store else { return Ok(None) };
+        Ok(self.view.upgrade()?.get(Space::Keyed, &keys::keyed(store, key))?)
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TopicError> {
+        self.scan(&self.view.upgrade()?, from, to, visit)
+    }
+
+    fn live(&self) -> Option<Arc<dyn KeyedSnapshot>> {
+        Some(Arc::new(Keyed { store: self.store, view: self.view.live() }))
+    }
+}
+
+/// At each look.
+impl KeyedSnapshot for Keyed<LiveView> {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, TopicError> {
+        let Some(store) = self.store else { return Ok(None) };
+        Ok(self.view.get(Space::Keyed, &keys::keyed(store, key))?)
+    }
+
+    fn range(
+        &self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), TopicError> {
+        self.scan(&self.view.snapshot()?, from, to, visit)
+    }
+
+    fn frozen(&self) -> Result<Option<Arc<dyn KeyedSnapshot>>, TopicError> {
+        Ok(Some(Arc::new(Keyed { store: self.store, view: self.view.snapshot()?.downgrade() })))
     }
 }

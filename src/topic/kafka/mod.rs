@@ -239,14 +239,23 @@ impl Log for KafkaLog {
         Ok(owners)
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn forget(&self, owner: &Owner) -> Result<(), TopicError> {
         self.shared.plain.lock().remove(owner);
-        self.shared.trusted.lock().retain(|store| store.owner != *owner);
         self.shared.admin.delete_group(owner)?;
         for topic in self.shared.admin.names()?.into_iter().filter(|topic| changelog::belongs(topic, &owner.0)) {
-            self.shared.changelogs.lock().remove(&topic);
             self.delete_topic(&topic)?;
         }
+        self.release(owner)
+    }
+
+    fn release(&self, owner: &Owner) -> Result<(), TopicError> {
+        self.shared.plain.lock().remove(owner);
+        self.shared.trusted.lock().retain(|store| store.owner != *owner);
+        self.shared.changelogs.lock().retain(|topic| !changelog::belongs(topic, &owner.0));
         let prefix = format!("{}/", owner.0);
         let stores = self.shared.local.owners()?;
         stores.iter().filter(|o| o.0.starts_with(&prefix)).try_for_each(|o| self.shared.local.forget(o))
