@@ -9,6 +9,7 @@ mod examples;
 mod faults;
 mod grammar;
 mod http;
+mod idle_close;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod limits;

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -155,6 +155,8 @@ pub(super) struct QueryShared {
     /// tasks that have not read all they are to read
     pub unfinished: AtomicUsize,
     pub errors: Mutex<VecDeque<QueryError>>,
+    /// how far its tasks are
+    pub tasks: OnceLock<Vec<Arc<TaskProgress>>>,
 }
 
 impl QueryShared {

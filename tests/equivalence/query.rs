@@ -130,7 +130,9 @@ enum Rows {
     Undone,
 }
 
-fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
+/// A call; and what it is given there, where that is the column `at` of the rows of `of`: two of them may become the same constant, and the
+/// oracle takes no two equal columns.
+fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows, (of, at): (&str, &str)) -> (Pair, String) {
     let number = *draw.one(&[Type::Int, Type::BigInt, Type::Double]);
     let any = *draw.one(&[Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text]);
     let most = match rows {
@@ -140,10 +142,11 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
     };
     let which = draw.below(most);
     let e = draw.expr(if matches!(which, 2 | 3 | 7..=9) { number } else { any }, scope, 1);
-    let (here, there) = (&e.here, &e.there);
+    let (here, there) = (&e.here, format!("{of}.{at}"));
+    let mut given = e.there.clone();
     let pair = |h: String, t: String| Pair { here: h, there: t };
-    match which {
-        0 => Pair::same("COUNT(*)"),
+    let called = match which {
+        0 => pair("COUNT(*)".into(), format!("COUNT({of}.seq)")),
         1 => pair(format!("COUNT({here})"), format!("COUNT({there})")),
         2 => pair(format!("SUM({here})"), format!("COALESCE(SUM({there}), 0)")),
         3 => pair(format!("AVG({here})"), format!("COALESCE(AVG({there}), 0)")),
@@ -163,9 +166,10 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
         9 => pair(format!("STDDEV_SAMPLE({here})"), format!("COALESCE(stddev_samp({there}), 0)")),
         10 => {
             let text = draw.expr(Type::Text, scope, 1);
+            given = text.there;
             pair(
                 format!("ARRAY_SORT(COLLECT_SET(COALESCE({}, 'q')))", text.here),
-                format!("array_sort(array_agg(DISTINCT COALESCE({}, 'q')))", text.there),
+                format!("array_sort(array_agg(DISTINCT COALESCE({there}, 'q')))"),
             )
         }
         11 => pair(
@@ -177,15 +181,18 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
             format!("first_value({there} ORDER BY s.seq) FILTER (WHERE {there} IS NOT NULL)"),
         ),
         _ => pair(format!("COLLECT_LIST({here})"), format!("array_agg({there} ORDER BY s.seq)")),
-    }
+    };
+    (called, format!(", {given} AS {at}"))
 }
 
-fn calls(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
-    let picked: Vec<Pair> = (0..1 + draw.below(4)).map(|_| call(draw, scope, rows)).collect();
+/// Calls named `o0`, `o1`, … over the rows of `of`, and the columns that these must have there beside their own.
+fn calls(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows, of: &str) -> (Pair, String) {
+    let (picked, given): (Vec<Pair>, Vec<String>) =
+        (0..1 + draw.below(4)).map(|i| call(draw, scope, rows, (of, &format!("x{i}")))).unzip();
     let named = |of: fn(&Pair) -> &String| -> String {
         picked.iter().enumerate().map(|(i, p)| format!("{} AS o{i}", of(p))).collect::<Vec<_>>().join(", ")
     };
-    Pair { here: named(|p| &p.here), there: named(|p| &p.there) }
+    (Pair { here: named(|p| &p.here), there: named(|p| &p.there) }, given.concat())
 }
 
 /// A window here, and there the rows of `base` with their `ws`.
@@ -212,7 +219,7 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
     let is_session = window.is_some_and(|w| w.size_ms == 0);
     let ordered = !is_session && (by[0] == "s.k" || case.partitions == 1);
     let rows = if ordered { Rows::Ordered } else { Rows::Unordered };
-    let (list, filter) = (calls(draw, &source.scope(), rows), condition(draw, &source.scope()));
+    let ((list, given), filter) = (calls(draw, &source.scope(), rows, "s"), condition(draw, &source.scope()));
     // two names for one count, since the oracle takes no two equal columns
     let having = if draw.chance(0.3) { format!("HAVING COUNT(*) > {}", draw.below(3)) } else { String::new() };
     let having_there = having.replace("(*)", "(s.rt)");
@@ -247,7 +254,7 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
         ),
     };
     case.oracle = format!(
-        "SELECT {}{bounds}, {} FROM ({from}) s GROUP BY {keys}{more} {having_there}",
+        "SELECT {}{bounds}, {} FROM (SELECT s.*{given} FROM ({from}) s) s GROUP BY {keys}{more} {having_there}",
         groups.join(", "),
         list.there
     );
@@ -302,7 +309,7 @@ fn aggregate_table(draw: &mut Draw<'_>, case: &mut Case) {
     let source = draw.source("t", true, key, 60, 1_000_000);
     let of = [source.of_type(Type::Text), source.of_type(Type::Int)].concat();
     let by = draw.one(&of).clone();
-    let (list, filter) = (calls(draw, &source.scope(), Rows::Undone), condition(draw, &source.scope()));
+    let ((list, given), filter) = (calls(draw, &source.scope(), Rows::Undone, "t"), condition(draw, &source.scope()));
     // groups that became empty stay, with their zeros
     case.sink(
         true,
@@ -312,7 +319,7 @@ fn aggregate_table(draw: &mut Draw<'_>, case: &mut Case) {
         ),
     );
     case.oracle = format!(
-        "SELECT t.{by} AS g0, {} FROM t WHERE {} AND t.{by} IS NOT NULL GROUP BY t.{by}",
+        "SELECT t.{by} AS g0, {} FROM (SELECT t.*{given} FROM t) t WHERE {} AND t.{by} IS NOT NULL GROUP BY t.{by}",
         list.there, filter.there
     );
     case.sources.push(source);

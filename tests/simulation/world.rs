@@ -29,6 +29,8 @@ pub type Place = (String, i32, i64);
 /// A row of the processing log.
 type LogRow = BTreeMap<String, serde_json::Value>;
 
+/// Less than what may pass between two things of a schedule.
+const IDLE_MS: i64 = 10_000;
 const START_MS: i64 = 10_000_000;
 const PROCESSING_LOG: &str = "default_ksql_processing_log";
 
@@ -37,8 +39,15 @@ pub struct World {
     memory: Arc<MemoryLog>,
     log: Arc<FaultyLog>,
     engine: Engine,
+    habits: Habits,
+}
+
+/// What of a case an engine must know.
+#[derive(Clone, Copy)]
+struct Habits {
     by_arrival: bool,
     coalesce: bool,
+    idle_close: bool,
 }
 
 /// Limits and batch sizes of one life of the engine.
@@ -79,9 +88,9 @@ impl World {
         let memory = MemoryLog::new(clock.clone());
         let log = FaultyLog::new(memory.clone());
         let life = random.map_or_else(Life::calm, Life::draw);
-        let engine = open(&log, &clock, &life, case.by_arrival, case.coalesce)?;
-        let (by_arrival, coalesce) = (case.by_arrival, case.coalesce);
-        let world = Self { clock, memory, log, engine, by_arrival, coalesce };
+        let habits = Habits { by_arrival: case.by_arrival, coalesce: case.coalesce, idle_close: case.idle_close };
+        let engine = open(&log, &clock, &life, habits)?;
+        let world = Self { clock, memory, log, engine, habits };
         case.statements.iter().try_for_each(|text| world.execute(text))?;
         Ok(world)
     }
@@ -134,7 +143,7 @@ impl World {
     /// The process dies and comes again.
     pub fn restart(&mut self, random: &mut StdRng) -> Result<(), String> {
         self.log.heal();
-        self.engine = open(&self.log, &self.clock, &Life::draw(random), self.by_arrival, self.coalesce)?;
+        self.engine = open(&self.log, &self.clock, &Life::draw(random), self.habits)?;
         Ok(())
     }
 
@@ -145,13 +154,23 @@ impl World {
         self.execute("RESUME ALL;")?;
         loop {
             let before = self.total_end();
-            for (query, _) in self.queries() {
-                self.engine.runtime().pump(&query, &|_| None).map_err(|e| format!("{query}: {e}"))?;
+            self.pump_all()?;
+            if self.habits.idle_close {
+                // only a task that is there can find that time has passed
+                self.clock.advance(IDLE_MS);
+                self.pump_all()?;
             }
             if self.total_end() == before {
                 return Ok(());
             }
         }
+    }
+
+    fn pump_all(&self) -> Result<(), String> {
+        for (query, _) in self.queries() {
+            self.engine.runtime().pump(&query, &|_| None).map_err(|e| format!("{query}: {e}"))?;
+        }
+        Ok(())
     }
 
     fn total_end(&self) -> i64 {
@@ -220,15 +239,16 @@ fn show(bytes: &[u8]) -> String {
     }
 }
 
-fn open(
-    log: &Arc<FaultyLog>,
-    clock: &Arc<ManualClock>,
-    life: &Life,
-    by_arrival: bool,
-    coalesce: bool,
-) -> Result<Engine, String> {
+fn open(log: &Arc<FaultyLog>, clock: &Arc<ManualClock>, life: &Life, habits: Habits) -> Result<Engine, String> {
+    let Habits { by_arrival, coalesce, idle_close } = habits;
     let cache = ("cache.max.bytes.buffering", if coalesce { "10000000" } else { "0" });
-    let base = [cache, ("auto.offset.reset", "earliest"), ("ksql.query.retry.backoff.initial.ms", "1000")];
+    let idle_ms = if idle_close { IDLE_MS.to_string() } else { "0".to_owned() };
+    let base = [
+        cache,
+        ("window.idle.close.ms", &idle_ms),
+        ("auto.offset.reset", "earliest"),
+        ("ksql.query.retry.backoff.initial.ms", "1000"),
+    ];
     let properties = base.iter().chain(&life.properties).map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
     let config = EngineConfig {
         log: Some(log.clone()),
