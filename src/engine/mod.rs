@@ -277,6 +277,7 @@ fn open_log(config: &EngineConfig, properties: &Config, clock: &Arc<dyn Clock>) 
     if let Some(bytes) = properties.bytes("storage.min.free.bytes") {
         options.storage.min_free_bytes = bytes;
     }
+    options.storage.pack_records = properties.text(config::STORAGE_RECORDS_COMPRESSION) == Some("lz4");
     options.max_record_bytes = properties.size(config::RECORD_BYTES);
     Ok(EmbeddedLog::open(dir, options, clock.clone())?)
 }

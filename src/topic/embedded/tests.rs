@@ -241,6 +241,36 @@ fn a_full_disk_stops_commits_but_not_cleaning() {
     assert_eq!(log.clean(1000).unwrap(), 2);
 }
 
+/// Bytes of all files in a folder.
+fn size_of(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries.map(|e| if e.path().is_dir() { size_of(&e.path()) } else { e.metadata().unwrap().len() }).sum()
+}
+
+/// The bytes of tables and blobs after 50 MB of text like itself were appended over memtables of 1 MiB, of which two may wait.
+fn stored_bytes(pack_records: bool) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = options();
+    small.storage.records_memtable_bytes = 1 << 20;
+    small.storage.pack_records = pack_records;
+    let log = open_with(dir.path(), small.clone()).unwrap();
+    make_topic(&*log, "t", 1, Cleanup::default());
+    let text = "the same text again. ".repeat(3000);
+    (0..40).for_each(|n| drop(log.commit(outputs(vec![append("t", 0, &[(None, Some(&*text), n); 20])])).unwrap()));
+    drop(log);
+    let records = read_all(&*open_with(dir.path(), small).unwrap(), &at());
+    assert!(
+        records.len() == 800 && records.iter().all(|r| r.3 < 40 && r.1.is_none() && r.2.as_deref() == Some(&*text))
+    );
+    size_of(&dir.path().join("db/keyspaces"))
+}
+
+#[test]
+fn records_are_packed_where_it_is_asked() {
+    let (plain, packed) = (stored_bytes(false), stored_bytes(true));
+    assert!(packed > 0 && plain > 10 * packed, "{plain} and {packed} bytes");
+}
+
 #[test]
 fn a_failed_sync_poisons_until_reopened() {
     let dir = tempfile::tempdir().unwrap();
