@@ -148,8 +148,7 @@ fn sorted(mut records: Vec<Record>) -> Vec<Record> {
 fn brought_by_time(query: &str, feed: impl Fn(&World)) -> Vec<Record> {
     let world = World::new(query, None, 0);
     feed(&world);
-    let grace_ms = if query.contains("GRACE") { 0 } else { 86_400_000 };
-    (39..99).for_each(|at_s| world.put("s", "zz", 0, grace_ms + at_s * 1000));
+    (39..99).for_each(|at_s| world.put("s", "zz", 0, at_s * 1000));
     world.pump();
     let is_own = |record: &Record| record.0.windows(2).any(|part| part == b"zz");
     world.results().into_iter().filter(|record| !is_own(record)).collect()
