@@ -316,6 +316,19 @@ fn rows_brought_out_go_through_what_comes_after_them() {
 }
 
 #[test]
+fn a_grace_longer_than_time_never_ends() {
+    let grace = i64::MAX - 20_000;
+    for window in ["TUMBLING (SIZE 10 SECONDS", "SESSION (4 SECONDS"] {
+        let world = World::new(&final_of(&format!("{window}, GRACE PERIOD {grace} MILLISECONDS)")), None, IDLE_MS);
+        world.put("s", "a", 1, 100_000);
+        world.idle(IDLE_MS);
+        world.put("s", "a", 2, 101_000);
+        world.idle(IDLE_MS);
+        assert!(world.results().is_empty() && world.late() == 0, "{window}");
+    }
+}
+
+#[test]
 fn what_is_behind_is_not_idle() {
     let query = "CREATE TABLE o WITH (KAFKA_TOPIC='o') AS SELECT v, COUNT(*) AS n FROM s \
                  WINDOW TUMBLING (SIZE 10 SECONDS, GRACE PERIOD 0 SECONDS) GROUP BY v EMIT FINAL;";

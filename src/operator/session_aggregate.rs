@@ -551,7 +551,11 @@ impl Operator for SessionAggregate {
     fn close_windows(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         self.begin()?;
         let Some(end) = self.last_owing().filter(|_| self.emit_final) else { return Ok(Progress::Done) };
-        let time = end.saturating_add(self.grace_ms).saturating_add(self.gap_ms).saturating_add(1);
+        let after = self.grace_ms.checked_add(self.gap_ms).and_then(|ms| ms.checked_add(1));
+        let Some(time) = after.and_then(|ms| end.checked_add(ms)) else {
+            // its grace is longer than time is
+            return Ok(Progress::Done);
+        };
         self.pending = self.core.open_tick(time, ctx)?;
         self.page(ctx, out)
     }

@@ -419,7 +419,9 @@ impl Operator for StreamStreamJoin {
         self.rows.begin()?;
         let Some(last) = self.rows.last_waiting() else { return Ok(Progress::Done) };
         let types = &self.rows.types(LEFT)[..self.rows.width(LEFT)];
-        let row = tick(types.iter(), self.rows.expires_at(last), self.rows.windowed);
+        // where the grace is longer than time is, no time is passed
+        let time = self.rows.expires_at(last).unwrap_or(NO_TIME);
+        let row = tick(types.iter(), time, self.rows.windowed);
         self.begin(vec![Some(row), None], At::Tick)?;
         self.page(ctx, out)
     }

@@ -214,6 +214,10 @@ impl WindowAggregate {
     fn close_all(&mut self, row: usize, pending: &Pending, ctx: &mut StepContext) {
         while let Some(end) = self.next_end() {
             let time = self.windows.spec.closes_at(end).max(self.stream_time.unwrap_or(NO_TIME));
+            if !self.windows.spec.is_closed(end, time) {
+                // its grace is longer than time is
+                return;
+            }
             self.stream_time = Some(time);
             self.close(time, row, pending, ctx);
         }

@@ -267,9 +267,9 @@ impl JoinRows {
         self.sides.iter().filter_map(of_side).max()
     }
 
-    /// The time of a side at which rows of `time` have expired.
-    pub(super) fn expires_at(&self, time: i64) -> i64 {
-        time.saturating_add(self.retention_ms).saturating_add(1)
+    /// The time of a side at which rows of `time` have expired, if there is one.
+    pub(super) fn expires_at(&self, time: i64) -> Option<i64> {
+        time.checked_add(self.retention_ms)?.checked_add(1)
     }
 
     /// Takes the row that has waited longest out.
