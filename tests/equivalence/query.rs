@@ -202,6 +202,37 @@ struct Window {
     size_ms: i64,
 }
 
+/// What a window does with time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// no row is late, all changes are given
+    Open,
+    /// rows are late after this grace in ms; one partition, so that there is one time
+    Grace(i64),
+    /// no row is late, and results are given when the input is idle
+    Final,
+}
+
+impl Mode {
+    fn draw(draw: &mut Draw<'_>, window: &Window, partitions: i32) -> Self {
+        match draw.below(3) {
+            0 => Self::Final,
+            1 if window.size_ms > 0 && partitions == 1 => Self::Grace(*draw.one(&[0, 1000, 5000])),
+            _ => Self::Open,
+        }
+    }
+
+    fn clause(self, window: &str) -> String {
+        match self {
+            Self::Open => window.to_owned(),
+            Self::Grace(grace_ms) => {
+                window.replace("SECONDS)", &format!("SECONDS, GRACE PERIOD {grace_ms} MILLISECONDS)"))
+            }
+            Self::Final => window.replace("SECONDS)", "SECONDS, GRACE PERIOD 1 DAY)"),
+        }
+    }
+}
+
 /// An aggregate over `s` by its key or by columns.
 fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
     let key = *draw.one(KEYS);
@@ -224,24 +255,35 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
     let having = if draw.chance(0.3) { format!("HAVING COUNT(*) > {}", draw.below(3)) } else { String::new() };
     let having_there = having.replace("(*)", "(s.rt)");
 
+    let mode = window.map_or(Mode::Open, |window| Mode::draw(draw, window, case.partitions));
     let keys = by.join(", ");
     let copies: Vec<String> = by.iter().enumerate().map(|(i, g)| format!("AS_VALUE({g}) AS g{i}")).collect();
     let groups: Vec<String> = by.iter().enumerate().map(|(i, g)| format!("{g} AS g{i}")).collect();
     let (bounds, window_here) = match window {
-        Some(window) => (", WINDOWSTART AS ws, WINDOWEND AS we", window.here.as_str()),
-        None => ("", ""),
+        Some(window) => (", WINDOWSTART AS ws, WINDOWEND AS we", mode.clause(&window.here)),
+        None => ("", String::new()),
     };
+    let emit = if mode == Mode::Final { "EMIT FINAL" } else { "" };
     case.sink(
         true,
         &format!(
-            "SELECT {keys}, {}{bounds}, {} FROM s {window_here} WHERE {} GROUP BY {keys} {having}",
+            "SELECT {keys}, {}{bounds}, {} FROM s {window_here} WHERE {} GROUP BY {keys} {having} {emit}",
             copies.join(", "),
             list.here,
             filter.here
         ),
     );
     let present: Vec<String> = by.iter().map(|g| format!("{g} IS NOT NULL")).collect();
-    let base = format!("SELECT s.* FROM s WHERE {} AND {}", filter.there, present.join(" AND "));
+    // how far time is when a row comes
+    let base = format!(
+        "SELECT s.*, MAX(s.rt) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) AS seen FROM s WHERE {} AND {}",
+        filter.there,
+        present.join(" AND ")
+    );
+    let in_time = match (mode, window) {
+        (Mode::Grace(grace_ms), Some(window)) => format!("WHERE s.ws + {} + {grace_ms} > s.seen", window.size_ms),
+        _ => String::new(),
+    };
     let (from, bounds, more) = match window {
         None => (base, String::new(), String::new()),
         Some(window) if is_session => {
@@ -254,7 +296,7 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
         ),
     };
     case.oracle = format!(
-        "SELECT {}{bounds}, {} FROM (SELECT s.*{given} FROM ({from}) s) s GROUP BY {keys}{more} {having_there}",
+        "SELECT {}{bounds}, {} FROM (SELECT s.*{given} FROM ({from}) s) s {in_time} GROUP BY {keys}{more} {having_there}",
         groups.join(", "),
         list.there
     );
@@ -424,16 +466,24 @@ fn stream_stream(draw: &mut Draw<'_>, case: &mut Case) {
     let scope = [s.scope(), r.scope()].concat();
     let (list, filter) = (items(draw, &scope), condition(draw, &scope));
     let (within, before, after) = *draw.one(&[("5 SECONDS", 5000, 5000), ("(2 SECONDS, 8 SECONDS)", 2000, 8000)]);
-    // no row is late
+    let join = *draw.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL OUTER JOIN"]);
+    let key = match join {
+        "FULL OUTER JOIN" => "ROWKEY",
+        "RIGHT JOIN" => "r.k",
+        _ => "s.k",
+    };
+    // no row is late; those without partner come when the input is idle
     case.sink(
         false,
         &format!(
-            "SELECT s.k, AS_VALUE(s.k) AS kv, {} FROM s JOIN r WITHIN {within} GRACE PERIOD 1 DAY ON s.k = r.k WHERE {}",
+            "SELECT {key}, AS_VALUE(s.k) AS sk, AS_VALUE(r.k) AS rk, {} \
+             FROM s {join} r WITHIN {within} GRACE PERIOD 1 DAY ON s.k = r.k WHERE {}",
             list.here, filter.here
         ),
     );
     case.oracle = format!(
-        "SELECT s.k AS kv, {} FROM s JOIN r ON s.k = r.k AND r.rt >= s.rt - {before} AND r.rt <= s.rt + {after} WHERE {}",
+        "SELECT s.k AS sk, r.k AS rk, {} \
+         FROM s {join} r ON s.k = r.k AND r.rt >= s.rt - {before} AND r.rt <= s.rt + {after} WHERE {}",
         list.there, filter.there
     );
     case.sources = vec![s, r];
