@@ -6,8 +6,10 @@ mod conformance;
 mod crash;
 mod equivalence;
 mod examples;
+mod faults;
 mod grammar;
 mod http;
+mod idle_close;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod limits;
