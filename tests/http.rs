@@ -79,6 +79,25 @@ impl TestServer {
     }
 }
 
+#[tokio::test]
+async fn an_answer_above_its_limit_ends_with_an_error_and_the_next_goes_on() {
+    let server = TestServer::start(&[("response.max.bytes", "2000")]).await;
+    server.ksql_ok(CREATE).await;
+    let rows: Vec<String> = (0..200).map(|n| format!("('key {n}', {n})")).collect();
+    server.ksql_ok(&format!("INSERT INTO s VALUES {};", rows.join(", "))).await;
+    for accept in ["application/vnd.ksqlapi.delimited.v1", "application/json"] {
+        let text = server.stream("SELECT * FROM s;", accept, true).await.text().await.unwrap();
+        assert!(text.contains("response.max.bytes") && text.contains("add a LIMIT"), "{accept}: {text}");
+        assert!(text.len() < 4000 && !text.contains("key 199"), "{accept}: {text}");
+        let text = server.stream("SELECT * FROM s LIMIT 2;", accept, true).await.text().await.unwrap();
+        assert!(text.contains("key 1") && !text.contains("response.max.bytes"), "{accept}: {text}");
+    }
+    // what streams on has no end to be bounded
+    let text = server.stream("SELECT * FROM s EMIT CHANGES LIMIT 200;", "application/json", true).await.text().await;
+    assert!(text.unwrap().contains("key 199"));
+    server.end().await;
+}
+
 async fn error_of(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
@@ -319,6 +338,14 @@ async fn raw_records_go_in_and_out() {
     let detail = json_of(server.get("/topics/s").await).await;
     assert_eq!(detail["partitions"], json!([{ "partition": 0, "start": 0, "end": 2 }]));
     assert_eq!(server.get("/topics/none").await.status(), 404);
+    let put = |body: &'static str| server.http.put(server.url("/topics/made")).body(body).send();
+    assert_eq!(put(r#"{"partitions":0}"#).await.unwrap().status(), 400);
+    assert_eq!(put(r#"{"partitions":"x"}"#).await.unwrap().status(), 400);
+    assert_eq!(put(r#"{"partitions":3}"#).await.unwrap().status(), 200);
+    let made = json_of(server.get("/topics/made").await).await;
+    assert_eq!(made["partitions"].as_array().unwrap().len(), 3);
+    let (status, twice) = error_of(put("").await.unwrap()).await;
+    assert!(status == 400 && twice["message"].as_str().unwrap().contains("made"), "{twice}");
     assert_eq!(server.post("/topics/none", "*/*", "[]".into()).await.status(), 404);
     assert_eq!(server.get("/topics/s/records?partition=9").await.status(), 404);
     server.end().await;

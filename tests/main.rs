@@ -4,15 +4,22 @@
 
 mod conformance;
 mod crash;
+mod datagen;
 mod equivalence;
 mod examples;
+mod faults;
 mod grammar;
 mod http;
+mod idle_close;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod limits;
 mod maintenance;
+#[cfg(feature = "kafka")]
+mod nodes;
 mod plans;
+#[cfg(feature = "kafka")]
+mod security;
 mod shell;
 mod simulation;
 mod sql;

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::{Engine, insert, json_rows};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::topic::partitioner::partition_for;
-use crate::topic::{Append, Commit, NO_TIMESTAMP, ReadLimit, TopicPartition, headers_type};
+use crate::topic::{Append, Cleanup, Commit, NO_TIMESTAMP, ReadLimit, TopicPartition, TopicSpec, headers_type};
 use crate::types::{TopicName, fold};
 
 /// Headers of one record: keys with values.
@@ -93,8 +93,12 @@ impl Engine {
             let rows: Vec<&RawRecord> = rows.iter().map(|&i| &records[i]).collect();
             append_of(TopicPartition { topic: name.clone(), partition }, &rows)
         });
-        let receipt = self.log().commit(Commit { outputs: outputs.collect(), ..Commit::default() })?;
-        self.log().sync()?;
+        let commit = Commit { outputs: outputs.collect(), ..Commit::default() };
+        let receipt = self.write(|| {
+            let receipt = self.log().commit(commit)?;
+            self.log().sync()?;
+            Ok::<_, Diagnostic>(receipt)
+        })?;
         let mut places = vec![(0, 0); records.len()];
         for ((partition, rows), base) in by_partition.iter().zip(receipt.base_offsets) {
             for (i, row) in rows.iter().enumerate() {
@@ -164,6 +168,15 @@ impl Engine {
         Ok(Some(TopicDetail { name: name.to_owned(), partitions }))
     }
 
+    /// Makes a topic of so many partitions.
+    ///
+    /// # Errors
+    /// A name that is taken or not allowed, or fewer than one partition.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Diagnostic> {
+        let spec = TopicSpec { name: TopicName::new(name), partitions, replicas: 1, cleanup: Cleanup::default() };
+        Ok(self.log().create_topic(&spec)?)
+    }
+
     /// Inserts rows given as objects: fields are columns, keys included; ROWTIME sets the timestamp. `target` is a name as in SQL.
     /// All rows that are right are inserted; the result of each is in its place.
     ///
@@ -180,7 +193,7 @@ impl Engine {
                 .help("SHOW STREAMS and SHOW TABLES list what there is")
         })?;
         insert::check_target(source, Span::default())?;
-        json_rows::insert(source, rows, self.log())
+        self.write(|| json_rows::insert(source, rows, self.log()))
     }
 }
 

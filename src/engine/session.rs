@@ -46,6 +46,8 @@ impl Topics for DryTopics<'_> {
     fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
         match self.planned.get(name) {
             Some(planned) => Ok(planned.clone()),
+            // What is being deleted counts as gone; who makes it anew waits until it is.
+            None if self.engine.inner.unfinished.lock().deletes(name) => Ok(None),
             None => Ok(self.engine.log().describe(name)?),
         }
     }
@@ -272,7 +274,7 @@ impl Session {
         let ctx = AnalysisContext { catalog: &catalog, registry: self.engine.registry(), settings: &settings };
         let source = catalog.expect_source(statement.target.as_str()).map_err(|e| e.at(statement.target.span()))?;
         let rows = insert::rows(statement, source, &ctx)?;
-        insert::append(source, &rows, self.engine.log())?;
+        self.engine.write(|| insert::append(source, &rows, self.engine.log()))?;
         Ok(OutcomeKind::Silent)
     }
 
