@@ -79,6 +79,25 @@ impl TestServer {
     }
 }
 
+#[tokio::test]
+async fn an_answer_above_its_limit_ends_with_an_error_and_the_next_goes_on() {
+    let server = TestServer::start(&[("response.max.bytes", "2000")]).await;
+    server.ksql_ok(CREATE).await;
+    let rows: Vec<String> = (0..200).map(|n| format!("('key {n}', {n})")).collect();
+    server.ksql_ok(&format!("INSERT INTO s VALUES {};", rows.join(", "))).await;
+    for accept in ["application/vnd.ksqlapi.delimited.v1", "application/json"] {
+        let text = server.stream("SELECT * FROM s;", accept, true).await.text().await.unwrap();
+        assert!(text.contains("response.max.bytes") && text.contains("add a LIMIT"), "{accept}: {text}");
+        assert!(text.len() < 4000 && !text.contains("key 199"), "{accept}: {text}");
+        let text = server.stream("SELECT * FROM s LIMIT 2;", accept, true).await.text().await.unwrap();
+        assert!(text.contains("key 1") && !text.contains("response.max.bytes"), "{accept}: {text}");
+    }
+    // what streams on has no end to be bounded
+    let text = server.stream("SELECT * FROM s EMIT CHANGES LIMIT 200;", "application/json", true).await.text().await;
+    assert!(text.unwrap().contains("key 199"));
+    server.end().await;
+}
+
 async fn error_of(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())

@@ -7,8 +7,10 @@ mod crash;
 mod datagen;
 mod equivalence;
 mod examples;
+mod faults;
 mod grammar;
 mod http;
+mod idle_close;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod limits;

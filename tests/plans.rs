@@ -146,7 +146,8 @@ fn statements(
     let values: Vec<_> = rows
         .iter()
         .enumerate()
-        .map(|(i, (k, f, n))| format!("({i}, {}, {}, {})", text(*k), text(*f), text(*n)))
+        // after the table's rows: of two rows of one time, which goes first depends on whether both are there
+        .map(|(i, (k, f, n))| format!("({}, {}, {}, {})", i + 1, text(*k), text(*f), text(*n)))
         .collect();
     let (kind, on) = (if outer { "LEFT JOIN" } else { "JOIN" }, if rekeyed { "s.f" } else { "s.k" });
     let mut texts = vec![

@@ -73,6 +73,8 @@ properties! {
         "at_least_once lets Kafka commits go without transactions";
     MAX_TASK_IDLE_MS = "max.task.idle.ms", PropertyType::Int(-1), Some("0"), Streams, Session,
         "How long in ms a task waits for an input that lags behind the known end of its topic";
+    WINDOW_IDLE_CLOSE_MS = "window.idle.close.ms", PropertyType::Int(0), Some("0"), Riverrun, Session,
+        "After how many ms without input the windows of EMIT FINAL and of outer stream-stream joins close; 0: they wait for later rows. Ours; off with riverrun.dialect = ksql";
     STANDBY_REPLICAS = "num.standby.replicas", PropertyType::Int(0), Some("0"), Streams, Session,
         "Accepted as ksqlDB's; no copies of state are kept on other nodes yet";
     TOPOLOGY_OPTIMIZATION = "topology.optimization", PropertyType::OneOf(&["all", "none"]), Some("all"), Streams, Session,

@@ -149,7 +149,7 @@ impl CommandLog {
     /// Appends a command; it is true from here on. Gives its place.
     ///
     /// # Errors
-    /// If it could not be made durable: then it is not there.
+    /// If it could not be made durable. It may be there nevertheless: ask [`Self::read`] once the log is [`Self::sure`].
     pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
         let offset = self.append_json(&[json(command)?])?;
         self.log.sync()?;
@@ -196,6 +196,15 @@ impl CommandLog {
         };
         let receipt = self.log.commit(Commit { outputs: vec![append], ..Commit::default() })?;
         Ok(receipt.base_offsets.first().copied().unwrap_or_default())
+    }
+
+    /// Makes durable what [`Self::read`] gives, after a write failed.
+    ///
+    /// # Errors
+    /// If the log must be opened again first, or fails.
+    pub fn sure(&self) -> Result<(), Diagnostic> {
+        self.log.writable()?;
+        Ok(self.log.sync()?)
     }
 
     /// Commands and notes from `from` to the end, with their places; what cannot be read is given as the reason. Gives also where to read on.

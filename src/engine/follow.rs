@@ -17,9 +17,10 @@ use super::command_log::{Command, Entry, Placed};
 use super::effect::{self, Change, Effect, Start};
 use super::fold::Fold;
 use super::leftovers::Unfinished;
+use super::write::Unsettled;
 use crate::catalog::{Catalog, Source};
 use crate::diagnostic::{Diagnostic, ErrorClass};
-use crate::topic::{Cleanup, Offset, Owner, TopicError, TopicSpec};
+use crate::topic::{Cleanup, Offset, Owner, TopicSpec};
 use crate::types::QueryId;
 
 /// Between two looks at the command topic of a shared log.
@@ -35,12 +36,14 @@ pub(super) struct Place {
     last: Offset,
     /// where to read on; beyond `last + 1` where marks of transactions lie between
     next: Offset,
+    /// a command of this node that is or is not there
+    pub unsettled: Option<Unsettled>,
 }
 
 impl Place {
     /// Before the first command.
     pub fn start() -> Self {
-        Self { last: -1, next: 0 }
+        Self { last: -1, next: 0, unsettled: None }
     }
 
     /// Place of the last command applied or passed over; -1: none.
@@ -111,19 +114,30 @@ impl Engine {
         Ok(())
     }
 
-    /// Applies commands of others up to the end; true if there were some.
+    /// Applies commands up to the end, settling one of this node's that was unsettled; true if there were some.
     pub(super) fn follow(&self, place: &mut Place) -> Result<bool, Diagnostic> {
+        let before = place.next;
+        if let Some(Err(error)) = self.settle(place)? {
+            tracing::warn!("a command whose write failed is in the command topic, but: {error}");
+        }
+        Ok(place.next > before)
+    }
+
+    /// Applies commands up to the end. Gives what the unsettled command did, if it was among them.
+    pub(super) fn advance(&self, place: &mut Place) -> Result<Option<Result<Effect, Diagnostic>>, Diagnostic> {
         let (entries, next) = self.inner.commands.read(place.next)?;
-        let (some, mut later) = (!entries.is_empty(), Vec::new());
+        let (mut settled, mut later) = (None, Vec::new());
         for entry in entries {
             let command = self.command_of(entry, &mut self.inner.unfinished.lock());
-            if let Some((offset, command)) = command {
-                self.apply_foreign(place, offset, command, &mut later);
+            let Some((offset, command)) = command else { continue };
+            match place.unsettled.take_if(|own| own.is(&command)) {
+                Some(_) => settled = Some(self.apply_own(place, offset, command, None)),
+                None => self.apply_foreign(place, offset, command, &mut later),
             }
         }
         place.next = place.next.max(next);
         self.start_later(later);
-        Ok(some)
+        Ok(settled)
     }
 
     /// Applies commands up to this node's own at `own`, which was worked out as `effect`. Gives what it did at its place.
@@ -136,7 +150,7 @@ impl Engine {
                 let command = self.command_of(entry, &mut self.inner.unfinished.lock());
                 let Some((offset, command)) = command else { continue };
                 match effect.take_if(|_| offset == own) {
-                    Some(effect) => answer = Some(self.apply_own(place, own, command, effect)),
+                    Some(effect) => answer = Some(self.apply_own(place, own, command, Some(effect))),
                     None => self.apply_foreign(place, offset, command, &mut later),
                 }
             }
@@ -196,22 +210,26 @@ impl Engine {
         }
     }
 
+    /// `effect`: what it was worked out as, if that is known still.
     fn apply_own(
         &self,
         place: &mut Place,
         offset: Offset,
         command: Result<Command, String>,
-        effect: Effect,
+        effect: Option<Effect>,
     ) -> Result<Effect, Diagnostic> {
         let previous = place.step(offset);
         let command = command.map_err(|reason| unread(offset, &reason))?;
         let catalog = self.catalog();
-        let mut effect = effect;
-        if command.based_on < previous {
-            effect = self.fold().effect(&command, previous, &catalog)?;
-            self.await_clean(place, &effect)?;
-            self.make_missing_topics(&effect)?;
-        }
+        let mut effect = match effect.filter(|_| command.based_on == previous) {
+            Some(effect) => effect,
+            None => {
+                let effect = self.fold().effect(&command, previous, &catalog)?;
+                self.await_clean(place, &effect)?;
+                self.make_missing_topics(&effect)?;
+                effect
+            }
+        };
         if let Some(status) = &mut effect.status {
             status.sequence = offset;
         }
@@ -246,9 +264,10 @@ impl Engine {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
             self.inner.not_started.lock().remove(id);
-            if let Err(error) = self.inner.runtime.forget(id) {
+            if let Err(error) = self.write_twice(|| Ok(self.inner.runtime.forget(id)?)) {
                 tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
-                self.inner.log.forget(&Owner::new(effect::group(&self.inner.service_id, id.as_str())))?;
+                let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
+                self.write_twice(|| Ok(self.inner.log.forget(&owner)?))?;
             }
         }
         match (self.run(effect), &effect.start) {
@@ -260,10 +279,7 @@ impl Engine {
             (Err(error), _) => return Err(error),
         }
         for topic in &effect.deletes {
-            match self.inner.log.delete_topic(topic) {
-                Ok(()) | Err(TopicError::UnknownTopic(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+            self.write_twice(|| self.delete_topic(topic))?;
         }
         Ok(())
     }
@@ -324,7 +340,7 @@ impl Engine {
         if start.replaces {
             self.inner.runtime.stop(&start.query.id)?;
         }
-        self.start(start, false)
+        self.write_twice(|| self.start(start, false))
     }
 
     /// Tries again to start queries that are not there, since a topic may become known to this node a moment after its submitter.

@@ -196,7 +196,7 @@ impl Engine {
     }
 
     fn say(&self, note: &Note) {
-        if let Err(error) = self.inner.commands.append_note(note) {
+        if let Err(error) = self.write(|| self.inner.commands.append_note(note)) {
             // It is done again then, which changes nothing.
             tracing::warn!("what was cleaned up is not noted: {error}");
         }
@@ -278,7 +278,7 @@ impl Engine {
         };
         tracing::info!(command = of, "removing what another node or an earlier run left: {what:?}");
         let may = || !log.is_shared() || self.steady_ms() - begun_ms < share_ms;
-        if !what.remove(log, &may)? {
+        if !self.write(|| what.remove(log, &may))? {
             let message = format!("what command {of} left could not be removed within {share_ms} ms");
             return Err(Diagnostic::new(ErrorClass::Retry, message).help("try again in a moment"));
         }

@@ -25,6 +25,7 @@ pub mod settings;
 pub mod show;
 mod submit;
 mod upgrade;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -93,8 +93,12 @@ impl Engine {
             let rows: Vec<&RawRecord> = rows.iter().map(|&i| &records[i]).collect();
             append_of(TopicPartition { topic: name.clone(), partition }, &rows)
         });
-        let receipt = self.log().commit(Commit { outputs: outputs.collect(), ..Commit::default() })?;
-        self.log().sync()?;
+        let commit = Commit { outputs: outputs.collect(), ..Commit::default() };
+        let receipt = self.write(|| {
+            let receipt = self.log().commit(commit)?;
+            self.log().sync()?;
+            Ok::<_, Diagnostic>(receipt)
+        })?;
         let mut places = vec![(0, 0); records.len()];
         for ((partition, rows), base) in by_partition.iter().zip(receipt.base_offsets) {
             for (i, row) in rows.iter().enumerate() {
@@ -189,7 +193,7 @@ impl Engine {
                 .help("SHOW STREAMS and SHOW TABLES list what there is")
         })?;
         insert::check_target(source, Span::default())?;
-        json_rows::insert(source, rows, self.log())
+        self.write(|| json_rows::insert(source, rows, self.log()))
     }
 }
 

@@ -274,7 +274,7 @@ impl Session {
         let ctx = AnalysisContext { catalog: &catalog, registry: self.engine.registry(), settings: &settings };
         let source = catalog.expect_source(statement.target.as_str()).map_err(|e| e.at(statement.target.span()))?;
         let rows = insert::rows(statement, source, &ctx)?;
-        insert::append(source, &rows, self.engine.log())?;
+        self.engine.write(|| insert::append(source, &rows, self.engine.log()))?;
         Ok(OutcomeKind::Silent)
     }
 

@@ -61,6 +61,9 @@ pub fn query(config: &Config) -> QuerySettings {
             .bytes("query.state.memory.bytes")
             .map_or(usize::MAX, |b| usize::try_from(b).unwrap_or(usize::MAX)),
         max_task_idle_ms: ms("max.task.idle.ms", 0),
+        window_idle_close_ms: config
+            .int("window.idle.close.ms")
+            .filter(|ms| *ms > 0 && config.dialect() != Dialect::Ksql),
         backoff_initial_ms: ms("ksql.query.retry.backoff.initial.ms", 15_000),
         backoff_max_ms: ms("ksql.query.retry.backoff.max.ms", 900_000),
         errors_kept: ms("ksql.query.error.max.queue.size", 10).max(1) as usize,

@@ -13,6 +13,7 @@ use super::command_log::Command;
 use super::effect::{self, Effect, EffectContext, Topics};
 use super::fold::identity;
 use super::follow::Place;
+use super::write::Unsettled;
 use super::{Engine, settings};
 use crate::catalog::Catalog;
 use crate::config;
@@ -40,14 +41,20 @@ impl Engine {
         }
         let identity = effect.start.as_ref().map(identity).unwrap_or_default();
         let command = Command::new(text.to_owned(), properties.clone(), partitions, place.last(), identity);
-        match self.inner.commands.append(&command) {
-            Ok(offset) => self.follow_to(&mut place, offset, effect),
-            Err(error) => {
-                // Where others write, they may have found the topics, or the command may be there in the end.
-                for topic in effect.creates.iter().filter(|_| !self.inner.log.is_shared()) {
-                    let _ = self.inner.log.delete_topic(&topic.name);
+        let creates = effect.creates.clone();
+        match self.write(|| self.inner.commands.append(&command)) {
+            Ok(offset) => {
+                place.unsettled = None;
+                let answer = self.follow_to(&mut place, offset, effect);
+                if place.last() < offset {
+                    // not read back; whenever it is, it is this node's
+                    place.unsettled = Some(Unsettled::new(command, creates));
                 }
-                Err(error)
+                answer
+            }
+            Err(error) => {
+                place.unsettled = Some(Unsettled::new(command, creates));
+                self.after_failed_append(&mut place, error)
             }
         }
     }
@@ -81,7 +88,7 @@ impl Engine {
                     continue;
                 }
                 self.check_query_limit(catalog, &effect)?;
-                match effect.creates.iter().try_for_each(|topic| self.inner.log.create_topic(topic)) {
+                match self.create_topics(&effect.creates) {
                     Ok(()) => {}
                     // Another node was faster; now the topic is seen as it is.
                     Err(TopicError::Exists(_)) if tries < RACES => {

@@ -209,6 +209,16 @@ impl Core {
         opened
     }
 
+    /// Opens a step of one row that closes windows.
+    ///
+    /// # Errors
+    /// A defect of ours.
+    pub fn open_tick(&mut self, time: i64, ctx: &mut StepContext) -> Result<Option<Pending>, OperatorError> {
+        let row = self.inputs.tick(time);
+        let opened = self.reopen(vec![Some(row)], ctx)?;
+        Ok(opened.map(|pending| Pending { is_tick: true, ..pending }))
+    }
+
     /// Gives out a page of what is held back.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::types::ChangeBatch;
 
 use super::computed::{Computed, report};
 use super::port::{key_names, slice};
+use super::tick::tick;
 use super::{LossKind, OperatorError, StepContext};
 
 /// Evaluates what the accumulators of a spec read.
@@ -23,6 +24,7 @@ pub(super) struct Inputs {
     key_count: usize,
     key_names: String,
     table: bool,
+    schema: SchemaRef,
 }
 
 /// A batch that is being aggregated.
@@ -41,6 +43,8 @@ pub(super) struct Pending {
     pub accepted: Option<BooleanBuffer>,
     /// the next row
     pub next: usize,
+    /// its only row is of no record and closes windows
+    pub is_tick: bool,
 }
 
 impl Inputs {
@@ -63,7 +67,13 @@ impl Inputs {
             key_count: spec.key_count,
             key_names: key_names(schema, spec.key_count),
             table: spec.table_input,
+            schema: schema.clone(),
         })
+    }
+
+    /// A row that closes windows.
+    pub fn tick(&self, time: i64) -> ChangeBatch {
+        tick(self.schema.fields().iter().map(|field| field.data_type()), time, false)
     }
 
     /// Prepares a batch.
@@ -85,7 +95,7 @@ impl Inputs {
             None => Vec::new(),
         };
         let keys = keys.encode(&batch.columns[..self.key_count], rows)?;
-        Ok(Pending { batch, keys, hashes: Vec::with_capacity(rows), args, old_args, accepted, next: 0 })
+        Ok(Pending { batch, keys, hashes: Vec::with_capacity(rows), args, old_args, accepted, next: 0, is_tick: false })
     }
 
     fn arguments(

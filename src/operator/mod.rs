@@ -22,6 +22,7 @@ pub mod stateless;
 pub mod stream_stream_join;
 pub mod stream_table_join;
 pub mod table_join;
+mod tick;
 pub mod upsert;
 pub mod window_aggregate;
 
@@ -228,6 +229,23 @@ pub trait Operator: Send {
     fn reopen(&mut self, rest: Rest, ctx: &mut StepContext) -> Result<(), OperatorError> {
         let _ = (rest, ctx);
         Err(OperatorError::internal("an operator", "it cannot go on between pages"))
+    }
+
+    /// True if it holds windows that give their results only when stream time has passed them.
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn waits_for_time(&mut self) -> Result<bool, OperatorError> {
+        Ok(false)
+    }
+
+    /// Closes all of them, as if stream time had passed them all. Between steps only; [`Self::resume`] goes on, as with a step.
+    ///
+    /// # Errors
+    /// The query must stop.
+    fn close_windows(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        let _ = (ctx, out);
+        Ok(Progress::Done)
     }
 
     /// Gives out what coalescing held back; called before each commit, also between the pages of a step. With [`Progress::More`] it is

@@ -134,6 +134,12 @@ impl SessionAggregate {
         self.stream_time.unwrap_or(NO_TIME).saturating_sub(self.retention_ms)
     }
 
+    /// The latest end of a session that has not given its result.
+    fn last_owing(&self) -> Option<i64> {
+        let groups = &self.core.store.groups;
+        groups.live().map(|slot| groups.head(slot)).filter(|head| head.is(OWING)).map(|head| head.window.end).max()
+    }
+
     /// How long a session is kept after it closed.
     fn kept_after_ms(&self) -> i64 {
         self.retention_ms.saturating_sub(self.grace_ms).saturating_sub(self.gap_ms).max(0)
@@ -150,6 +156,11 @@ impl SessionAggregate {
         // Without output rows, updates are what bounds a page. What is due beyond a page is all due by one row, the last.
         while pending.next < rows && self.page.rows.len().max(self.page.updates.len()).max(self.due.len()) < limit {
             let row = pending.next;
+            if pending.is_tick {
+                self.advance(pending.batch.meta.rowtime[row], row);
+                pending.next += 1;
+                continue;
+            }
             self.core.warm(&pending, row, |_| 0);
             if pending.counts(row) && !self.take(&pending, row, from, ctx)? {
                 break;
@@ -511,6 +522,7 @@ impl Operator for SessionAggregate {
         let first = owed.unwrap_or(pending.next);
         let within = Within {
             taken: first < pending.next,
+            is_tick: pending.is_tick,
             resume_at: owed.map(|_| self.closed_before),
             given: owed.map(|_| self.given.clone()),
         };
@@ -523,12 +535,29 @@ impl Operator for SessionAggregate {
         let within = Within::decode(&rest.within)?;
         self.pending = self.core.reopen(rest.rows, ctx)?;
         if let Some(pending) = &mut self.pending {
-            pending.next = usize::from(within.taken);
+            (pending.next, pending.is_tick) = (usize::from(within.taken), within.is_tick);
         }
         if let (Some(given), Some(closed_before)) = (within.given, within.resume_at) {
             self.reopen_due(given, closed_before);
         }
         Ok(())
+    }
+
+    fn waits_for_time(&mut self) -> Result<bool, OperatorError> {
+        self.begin()?;
+        Ok(self.emit_final && self.last_owing().is_some())
+    }
+
+    fn close_windows(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.begin()?;
+        let Some(end) = self.last_owing().filter(|_| self.emit_final) else { return Ok(Progress::Done) };
+        let after = self.grace_ms.checked_add(self.gap_ms).and_then(|ms| ms.checked_add(1));
+        let Some(time) = after.and_then(|ms| end.checked_add(ms)) else {
+            // its grace is longer than time is
+            return Ok(Progress::Done);
+        };
+        self.pending = self.core.open_tick(time, ctx)?;
+        self.page(ctx, out)
     }
 
     fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {

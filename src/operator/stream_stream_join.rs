@@ -26,6 +26,7 @@ use self::index::RowId;
 use self::output::Page;
 use self::rows::{JoinRows, NO_TIME};
 use super::port::{arrow_error, key_names, slice, split_types};
+use super::tick::tick;
 use super::{LossKind, Operator, OperatorError, Progress, Rest, Step, StepContext};
 
 const NAME: &str = "stream-stream join";
@@ -63,6 +64,8 @@ enum At {
     Closing(bool),
     /// it met so many partners
     Matching(usize),
+    /// it is of no record, and closes all windows
+    Tick,
 }
 
 /// The rows of one port.
@@ -197,6 +200,9 @@ impl StreamStreamJoin {
     ) -> Result<(), OperatorError> {
         let Some(input) = &mut pending.inputs[port] else { return Ok(()) };
         let i = input.next;
+        if let At::Tick = pending.at {
+            return self.close_all(port, pending, page, ctx);
+        }
         let time = input.batch.meta.rowtime[i];
         if let At::Start = pending.at {
             self.rows.stream_time = self.rows.stream_time.max(time);
@@ -217,7 +223,8 @@ impl StreamStreamJoin {
             pending.at = At::Closing(false);
         }
         if let At::Closing(begun) = pending.at {
-            if self.holds && time == self.rows.stream_time && !self.close((port, i), begun, page, ctx)? {
+            let due = self.rows.stream_time;
+            if self.holds && time == due && !self.close((port, i), Some(due), begun, page, ctx)? {
                 pending.at = At::Closing(true);
                 return Ok(());
             }
@@ -236,20 +243,40 @@ impl StreamStreamJoin {
         Ok(())
     }
 
-    /// Emits held rows whose window is closed; false if the page is full before all are.
+    /// Emits all held rows, or goes on with it, and lets rows as old as them expire: they can find no partner any more.
+    fn close_all(
+        &mut self,
+        port: usize,
+        pending: &mut Pending,
+        page: &mut Page,
+        ctx: &StepContext,
+    ) -> Result<(), OperatorError> {
+        let Some(input) = &mut pending.inputs[port] else { return Ok(()) };
+        if !self.close((port, input.next), None, true, page, ctx)? {
+            return Ok(());
+        }
+        let time = input.batch.meta.rowtime[input.next];
+        self.rows.sides.iter_mut().for_each(|side| side.time = side.time.max(time));
+        input.next += 1;
+        pending.at = At::Start;
+        Ok(())
+    }
+
+    /// Emits held rows whose window is closed at stream time `due` (`None`: all); false if the page is full before all are.
     fn close(
         &mut self,
         by: (usize, usize),
+        due: Option<i64>,
         mut emitting: bool,
         page: &mut Page,
         ctx: &StepContext,
     ) -> Result<bool, OperatorError> {
-        let time = self.rows.stream_time;
         loop {
             let mut next: Option<(i64, usize, RowId)> = None;
             for side in (0..2).filter(|&side| self.outer[side]) {
                 let lasts = self.reach[side].1.saturating_add(self.grace_ms);
-                let waiting = self.rows.longest_waiting(side).filter(|(held, _)| held.saturating_add(lasts) < time);
+                let is_due = |held: i64| due.is_none_or(|due| held.saturating_add(lasts) < due);
+                let waiting = self.rows.longest_waiting(side).filter(|(held, _)| is_due(*held));
                 if let Some((held, row)) = waiting.filter(|(held, _)| next.is_none_or(|(best, ..)| *held < best)) {
                     next = Some((held, side, row));
                 }
@@ -350,6 +377,7 @@ impl At {
         match self {
             Self::Start => Vec::new(),
             Self::Closing(begun) => vec![1, u8::from(begun)],
+            Self::Tick => vec![3],
             Self::Matching(met) => [&[2], (met as u64).to_le_bytes().as_slice()].concat(),
         }
     }
@@ -357,6 +385,7 @@ impl At {
     fn decode(bytes: &[u8]) -> Result<Self, OperatorError> {
         match bytes {
             [] => Ok(Self::Start),
+            [3] => Ok(Self::Tick),
             [1, begun @ 0..=1] => Ok(Self::Closing(*begun == 1)),
             [2, met @ ..] if met.len() == 8 => {
                 Ok(Self::Matching(met.iter().rev().fold(0, |n, &byte| n << 8 | usize::from(byte))))
@@ -378,6 +407,22 @@ impl Operator for StreamStreamJoin {
     }
 
     fn resume(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.page(ctx, out)
+    }
+
+    fn waits_for_time(&mut self) -> Result<bool, OperatorError> {
+        self.rows.begin()?;
+        Ok(self.rows.last_waiting().is_some())
+    }
+
+    fn close_windows(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        self.rows.begin()?;
+        let Some(last) = self.rows.last_waiting() else { return Ok(Progress::Done) };
+        let types = &self.rows.types(LEFT)[..self.rows.width(LEFT)];
+        // where the grace is longer than time is, no time is passed
+        let time = self.rows.expires_at(last).unwrap_or(NO_TIME);
+        let row = tick(types.iter(), time, self.rows.windowed);
+        self.begin(vec![Some(row), None], At::Tick)?;
         self.page(ctx, out)
     }
 

@@ -138,6 +138,11 @@ impl WindowAggregate {
         let due = |finals: &Option<Finals>| finals.as_ref().map_or(0, |finals| finals.due.len());
         while pending.next < rows && self.core.page.emissions.len().max(due(&self.finals)) < limit {
             let row = pending.next;
+            if pending.is_tick {
+                self.close_all(row, &pending, ctx);
+                pending.next += 1;
+                continue;
+            }
             let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
             self.core.warm(&pending, row, |row| windows.first_start(times[row].max(0)));
             if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
@@ -203,6 +208,25 @@ impl WindowAggregate {
             start += self.windows.advance_ms;
         }
         Ok(true)
+    }
+
+    /// Closes all windows, one after the other, so that none is passed over.
+    fn close_all(&mut self, row: usize, pending: &Pending, ctx: &mut StepContext) {
+        while let Some(end) = self.next_end() {
+            let time = self.windows.spec.closes_at(end).max(self.stream_time.unwrap_or(NO_TIME));
+            if !self.windows.spec.is_closed(end, time) {
+                // its grace is longer than time is
+                return;
+            }
+            self.stream_time = Some(time);
+            self.close(time, row, pending, ctx);
+        }
+    }
+
+    /// End of the first window that has not given its results.
+    fn next_end(&self) -> Option<i64> {
+        let start = self.core.store.groups.next_start(self.finals.as_ref()?.next_start)?;
+        Some(start.saturating_add(self.windows.size_ms))
     }
 
     #[cold]
@@ -289,6 +313,8 @@ impl WindowAggregate {
 pub(super) struct Within {
     /// the row itself is through, only results that it made due are not
     pub taken: bool,
+    /// it is of no record and closes windows
+    pub is_tick: bool,
     /// start of the row's next window
     pub resume_at: Option<i64>,
     /// start of the window and key of the last result given out, if others are due
@@ -300,7 +326,10 @@ impl Within {
     pub fn encode(&self) -> Vec<u8> {
         let (start, key) = self.given.as_ref().map_or((0, &[][..]), |(start, key)| (*start, key));
         let flag = |bit: bool, at: u8| u8::from(bit) << at;
-        let flags = flag(self.taken, 0) | flag(self.resume_at.is_some(), 1) | flag(self.given.is_some(), 2);
+        let flags = flag(self.taken, 0)
+            | flag(self.resume_at.is_some(), 1)
+            | flag(self.given.is_some(), 2)
+            | flag(self.is_tick, 3);
         let mut bytes = vec![flags];
         bytes.extend_from_slice(&self.resume_at.unwrap_or(0).to_le_bytes());
         bytes.extend_from_slice(&start.to_le_bytes());
@@ -319,6 +348,7 @@ impl Within {
         let (resume_at, start) = (number(1)?, number(9)?);
         Ok(Self {
             taken: head[0] & 1 != 0,
+            is_tick: head[0] & 8 != 0,
             resume_at: (head[0] & 2 != 0).then_some(resume_at),
             given: (head[0] & 4 != 0).then(|| (start, key.to_vec())),
         })
@@ -385,6 +415,7 @@ impl Operator for WindowAggregate {
         let first = owed.map_or(pending.next, |(row, _)| row);
         let within = Within {
             taken: first < pending.next,
+            is_tick: pending.is_tick,
             resume_at: self.resume_at,
             given: owed.map(|(_, given)| given.clone()),
         };
@@ -397,13 +428,26 @@ impl Operator for WindowAggregate {
         let within = Within::decode(&rest.within)?;
         self.pending = self.core.reopen(rest.rows, ctx)?;
         if let Some(pending) = &mut self.pending {
-            pending.next = usize::from(within.taken);
+            (pending.next, pending.is_tick) = (usize::from(within.taken), within.is_tick);
         }
         self.resume_at = within.resume_at;
         if let Some(given) = within.given {
             self.reopen_finals(given);
         }
         Ok(())
+    }
+
+    fn waits_for_time(&mut self) -> Result<bool, OperatorError> {
+        self.begin()?;
+        Ok(self.next_end().is_some())
+    }
+
+    fn close_windows(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
+        if !self.waits_for_time()? {
+            return Ok(Progress::Done);
+        }
+        self.pending = self.core.open_tick(self.stream_time.unwrap_or(0), ctx)?;
+        self.page(ctx, out)
     }
 
     fn flush(&mut self, ctx: &mut StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {

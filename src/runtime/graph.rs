@@ -31,6 +31,8 @@ const CURSOR_KEY: &[u8] = b"agenda";
 const DELIVER: u8 = 0;
 const RESUME: u8 = 1;
 const WAIT: u8 = 2;
+/// A node that is to close its windows.
+const CLOSE: u8 = 3;
 
 /// What a step reads and writes beside its rows.
 #[derive(Default)]
@@ -90,6 +92,8 @@ pub(super) struct Graph {
     spare: Vec<ChangeBatch>,
     /// the last is the next
     agenda: Vec<Work>,
+    /// nodes that are to close their windows when the agenda is done, the last first
+    closing: Vec<usize>,
     /// the agenda as of the last commit; `None`: no node goes on between commits
     cursor: Option<KeyedTable>,
     fingerprint: u64,
@@ -141,7 +145,8 @@ impl Graph {
         for node in (0..nodes.len()).rev() {
             nodes[node].reaches = reaches(&nodes, &nodes[node].targets);
         }
-        let mut graph = Self { nodes, inputs, spare: Vec::new(), agenda: Vec::new(), cursor: None, fingerprint: 0 };
+        let (spare, agenda, closing) = (Vec::new(), Vec::new(), Vec::new());
+        let mut graph = Self { nodes, inputs, spare, agenda, closing, cursor: None, fingerprint: 0 };
         graph.fingerprint = fingerprint(spec);
         graph.cursor = graph.cursor_name(spec).map(KeyedTable::new);
         Ok(graph)
@@ -166,9 +171,31 @@ impl Graph {
         }
     }
 
+    /// Takes up a step that closes all windows which wait for stream time, in place of one with rows; false if there is none. A node's
+    /// closing comes after all rows that the nodes before it gave for theirs.
+    ///
+    /// # Errors
+    /// The task must stop.
+    pub fn close_windows(&mut self) -> Result<bool, TaskError> {
+        debug_assert!(!self.is_open(), "one step at a time");
+        let mut any = false;
+        for node in &mut self.nodes {
+            if let Kind::Operator(op) = &mut node.kind {
+                any |= op.waits_for_time()?;
+            }
+        }
+        if any {
+            let is_operator = |node: &usize| matches!(self.nodes[*node].kind, Kind::Operator(_));
+            self.closing = (0..self.nodes.len()).rev().filter(is_operator).collect();
+        }
+        Ok(any)
+    }
+
     /// True while a step is not through.
     pub fn is_open(&self) -> bool {
-        !self.agenda.is_empty() || self.nodes.iter().any(|node| node.waiting.iter().any(|w| !w.is_empty()))
+        !self.agenda.is_empty()
+            || !self.closing.is_empty()
+            || self.nodes.iter().any(|node| node.waiting.iter().any(|w| !w.is_empty()))
     }
 
     /// True if a commit can fall here.
@@ -202,7 +229,10 @@ impl Graph {
                             let step = step.collect::<Result<Step, _>>()?;
                             self.run_node(node, step, env)?;
                         }
-                        None => return Ok(Progress::Done),
+                        None => match self.closing.pop() {
+                            Some(node) => self.close_node(node, env)?,
+                            None => return Ok(Progress::Done),
+                        },
                     }
                 }
             }
@@ -280,6 +310,7 @@ impl Graph {
                 items.push(item(WAIT, Target { node, port }, vec![Some(batch.clone())]));
             }
         }
+        items.extend(self.closing.iter().map(|&node| item(CLOSE, Target { node, port: 0 }, Vec::new())));
         let Some(cursor) = &mut self.cursor else {
             return match items.is_empty() {
                 true => Ok(()),
@@ -311,6 +342,10 @@ impl Graph {
                 }
                 self.note_losses(target.node, env);
                 self.agenda.push(Work::Resume(target.node, number));
+                continue;
+            }
+            if kind == CLOSE {
+                self.closing.push(target.node);
                 continue;
             }
             for batch in rows.into_iter().flatten() {
@@ -400,6 +435,14 @@ impl Graph {
         let Kind::Operator(op) = &mut self.nodes[node].kind else { unreachable!("only operators go on with a step") };
         let progress = op.resume(&mut env.ctx, &mut out)?;
         self.emit(node, progress, seq, out, env);
+        Ok(())
+    }
+
+    fn close_node(&mut self, node: usize, env: &mut StepEnv) -> Result<(), TaskError> {
+        let Kind::Operator(op) = &mut self.nodes[node].kind else { return Ok(()) };
+        let mut out = std::mem::take(&mut self.spare);
+        let progress = op.close_windows(&mut env.ctx, &mut out)?;
+        self.emit(node, progress, 0, out, env);
         Ok(())
     }
 

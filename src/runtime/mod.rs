@@ -12,6 +12,7 @@ mod cursor;
 mod entries;
 mod error;
 mod graph;
+mod idle;
 mod materialization;
 mod output;
 mod partition_group;
@@ -153,6 +154,12 @@ impl Runtime {
             scheduler: None,
             threads: Mutex::default(),
         }
+    }
+
+    /// Opens the log again if an earlier write failed, whoever's it was; true if it can be written. All queries go on from their last
+    /// commit. Must not be called from within a task.
+    pub fn revive_log(&self) -> bool {
+        self.recovery.revive()
     }
 
     /// True for a runtime without threads.
@@ -527,6 +534,7 @@ impl Runtime {
             stopped: AtomicBool::new(false),
             unfinished: AtomicUsize::new(places.len()),
             errors: Mutex::default(),
+            tasks: std::sync::OnceLock::new(),
             spec,
         });
         // what cannot be made at all is told now, not by a task that fails for ever
@@ -538,6 +546,8 @@ impl Runtime {
             }
         }
         let cells: Vec<_> = places.into_iter().map(|(sub, p)| TaskCell::new(shared.clone(), sub, p)).collect();
+        // the query is new, so these are its only ones
+        let _ = shared.tasks.set(cells.iter().map(|cell| cell.progress.clone()).collect());
         self.give_wakers(&cells);
         Ok(RunningQuery { shared, cells })
     }

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -157,6 +157,8 @@ pub(super) struct QueryShared {
     /// tasks that have not read all they are to read
     pub unfinished: AtomicUsize,
     pub errors: Mutex<VecDeque<QueryError>>,
+    /// how far its tasks are
+    pub tasks: OnceLock<Vec<Arc<TaskProgress>>>,
 }
 
 impl QueryShared {
@@ -263,6 +265,13 @@ impl TaskCell {
         let progress = Arc::new(TaskProgress::new(&query.spec.topology, sub, partition));
         let slot = Mutex::new(Slot { task: None, tenure: 0, failures: 0, retry_at_ms: i64::MIN });
         Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
+    }
+
+    /// Lets the task run soon, if there are workers.
+    pub fn wake(&self) {
+        if let Some(waker) = self.progress.waker.get() {
+            waker();
+        }
     }
 
     /// Runs the task for a slice of time; errors and panics become the query's.

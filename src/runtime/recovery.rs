@@ -40,6 +40,21 @@ impl Recovery {
         self.poisoned.store(true, Ordering::SeqCst);
     }
 
+    /// For writers that are no task: opens the log again if it refuses writes. If it does not open yet, the tasks go on trying. True if
+    /// it can be used. To be called without a task's lock.
+    pub fn revive(&self) -> bool {
+        if self.log.writable().is_ok() {
+            return true;
+        }
+        self.poison();
+        let open = self.is_open();
+        if !open {
+            let cells: Vec<_> = self.cells.lock().iter().filter_map(Weak::upgrade).collect();
+            cells.iter().for_each(|cell| cell.wake());
+        }
+        open
+    }
+
     /// True if the log can be used; opens it again if need be. To be called without a task's lock.
     pub fn is_open(&self) -> bool {
         if !self.poisoned.load(Ordering::SeqCst) {
@@ -56,6 +71,8 @@ impl Recovery {
             Ok(()) => {
                 self.poisoned.store(false, Ordering::SeqCst);
                 tracing::info!("the log is open again");
+                // those that were idle have their state to restore, for who reads it
+                cells.iter().for_each(|cell| cell.wake());
                 true
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! What a runtime and its queries are told at start.
 //!
 //! Plain values; their names as properties live in the crate's configuration. The subtle thing: none of them changes a result, but for
-//! `coalesce`, which leaves out what a later change of the same key overwrites.
+//! `coalesce`, which leaves out what a later change of the same key overwrites, and `window_idle_close_ms`, which moves time on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,6 +65,9 @@ pub struct QuerySettings {
     pub commit_interval_ms: Option<i64>,
     /// how long a task waits for an input that is at its end while others have rows, in ms (`max.task.idle.ms`)
     pub max_task_idle_ms: i64,
+    /// how long all inputs of a task must be at their ends before its windows close, in ms; `None`: they wait for rows
+    /// (`window.idle.close.ms`)
+    pub window_idle_close_ms: Option<i64>,
     /// wait after a first failure, in ms; doubles with each further one (`ksql.query.retry.backoff.initial.ms`)
     pub backoff_initial_ms: i64,
     /// longest wait after a failure, in ms (`ksql.query.retry.backoff.max.ms`)
@@ -102,6 +105,7 @@ impl Default for QuerySettings {
             memory_bytes: usize::MAX,
             commit_interval_ms: None,
             max_task_idle_ms: 0,
+            window_idle_close_ms: None,
             backoff_initial_ms: 15_000,
             backoff_max_ms: 900_000,
             errors_kept: 10,

@@ -14,6 +14,7 @@ use crate::types::TopicName;
 use super::checkpoint::{Checkpoint, Collected, InputMark};
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv, input_topic};
+use super::idle::IdleClose;
 use super::partition_group::{InputRows, MergeOrder, PartitionGroup};
 use super::processing_log::Lost;
 use super::query::QueryShared;
@@ -167,6 +168,8 @@ pub(super) struct Task {
     step_rows: usize,
     commits: u64,
     reads: usize,
+    /// closes windows when there is no input; `None`: they wait for it
+    idle: Option<IdleClose>,
     /// since when an input is waited for, in ms
     waiting_since: Option<i64>,
     /// false: driven by hand, does not wait for time to pass
@@ -238,6 +241,7 @@ impl Task {
             step_rows: STEP_ROWS_MAX,
             commits: 0,
             reads: 0,
+            idle: IdleClose::new(shared, progress.sub, shared.clock.now_ms()),
             waiting_since: None,
             patient: true,
         };
@@ -257,6 +261,10 @@ impl Task {
         if self.graph.is_open() {
             return self.page(now_ms);
         }
+        let closes = match &mut self.idle {
+            Some(idle) => idle.is_due(&self.shared, now_ms)?,
+            None => false,
+        };
         let mut came = false;
         for input in 0..self.inputs.len() {
             if self.group.is_dry(input) {
@@ -270,7 +278,7 @@ impl Task {
             return Ok(if came { Stepped::On } else { Stepped::Dry });
         }
         if self.group.is_empty() {
-            return Ok(Stepped::Dry);
+            return if closes { self.close_windows(now_ms) } else { Ok(Stepped::Dry) };
         }
         if let Some(until) = self.wait_for_dry_input(now_ms).filter(|_| self.patient) {
             return Ok(Stepped::Wait(until));
@@ -282,6 +290,18 @@ impl Task {
         self.progress.rows_in.fetch_add(step.rows as u64, Ordering::Relaxed);
         self.progress.last_rows_ms.store(now_ms, Ordering::Relaxed);
         self.graph.start(step.batches);
+        self.page(now_ms)
+    }
+
+    /// The input is idle for long enough: a step without rows, which closes windows.
+    fn close_windows(&mut self, now_ms: i64) -> Result<Stepped, TaskError> {
+        if let Some(idle) = &mut self.idle {
+            idle.closed();
+        }
+        if !self.graph.close_windows()? {
+            return Ok(Stepped::Dry);
+        }
+        self.env.arrivals = None;
         self.page(now_ms)
     }
 
@@ -328,7 +348,7 @@ impl Task {
                     if !self.commit()? {
                         return Ok(Next::Park(None));
                     }
-                    return Ok(if self.is_finished() { Next::Finished } else { Next::Park(self.write_due_ms()) });
+                    return Ok(if self.is_finished() { Next::Finished } else { Next::Park(self.due_ms()) });
                 }
                 Stepped::Wait(until) => {
                     self.commit()?;
@@ -424,6 +444,12 @@ impl Task {
         intervals_between_commits(left, self.stepped_rows)
     }
 
+    /// When there is something to do without input.
+    fn due_ms(&self) -> Option<i64> {
+        let closes = self.idle.as_ref().and_then(IdleClose::due_ms);
+        self.write_due_ms().into_iter().chain(closes).min()
+    }
+
     fn write_due_ms(&self) -> Option<i64> {
         self.checkpoint.write_due_ms()
     }
@@ -503,6 +529,9 @@ impl Task {
         }
         *at_end = next >= end;
         *left = end - next;
+        if let Some(idle) = self.idle.as_mut().filter(|_| !raw.is_empty()) {
+            idle.input_came(self.shared.clock.now_ms());
+        }
         let came = *at_end || next > from;
         match read_rows(reader, &raw, *resume, next)? {
             Some(rows) => self.group.push(input, rows),

@@ -535,6 +535,14 @@ pub trait Log: Send + Sync + 'static {
         Err(TopicError::Invalid("only the embedded log in a data directory can be backed up".into()))
     }
 
+    /// Fails with [`TopicError::Poisoned`] if writes are refused until [`Self::reopen`]. Cheap.
+    ///
+    /// # Errors
+    /// Why they are refused.
+    fn writable(&self) -> Result<(), TopicError> {
+        Ok(())
+    }
+
     /// Ends [`TopicError::Poisoned`]: opens the storage again as the disk has it. A commit that failed by poisoning may be there
     /// or not, but whole; so who resumes reads positions and stores anew. Nothing to do for logs that do not poison.
     ///

@@ -65,6 +65,11 @@ impl WindowSpec {
         (first..end).map(move |k| k * advance)
     }
 
+    /// The least stream time at which the time window that ends at `end` takes no more rows.
+    pub fn closes_at(&self, end: i64) -> i64 {
+        end.saturating_add(self.grace_ms)
+    }
+
     /// True if the time window that ends at `end` (exclusive) takes no more rows at `stream_time`.
     pub fn is_closed(&self, end: i64, stream_time: i64) -> bool {
         end <= stream_time.saturating_sub(self.grace_ms)

@@ -24,16 +24,20 @@ use draw::{Cell, Draw, Row, Source, Type};
 use oracle::Oracle;
 use query::{Case, KINDS};
 
-fn open(random: &mut StdRng) -> Result<Engine, String> {
+/// How long the input must be idle before windows close, in ms.
+const IDLE_MS: i64 = 1000;
+
+fn open(random: &mut StdRng, clock: &Arc<ManualClock>) -> Result<Engine, String> {
     let cache = if random.random_bool(0.5) { "10000000" } else { "0" };
     let mut properties = BTreeMap::from([("cache.max.bytes.buffering".to_owned(), cache.to_owned())]);
     properties.insert("auto.offset.reset".to_owned(), "earliest".to_owned());
+    properties.insert("window.idle.close.ms".to_owned(), IDLE_MS.to_string());
     let largest = [1, 4, 100][random.random_range(0..3)];
     let sizes: Arc<[usize]> = (0..7).map(|_| random.random_range(1..=largest)).collect();
     let config = EngineConfig {
         properties,
         manual: true,
-        clock: Some(Arc::new(ManualClock::new(5_000_000))),
+        clock: Some(clock.clone()),
         test: Some(TestMode {
             by_arrival: false,
             read_sizes: Some(sizes),
@@ -133,7 +137,8 @@ fn show(source: &Source) -> String {
 }
 
 fn compare(case: &Case, random: &mut StdRng, oracle: &Oracle) -> Result<usize, String> {
-    let engine = open(random)?;
+    let clock = Arc::new(ManualClock::new(5_000_000));
+    let engine = open(random, &clock)?;
     for text in &case.statements {
         engine.session().execute(text).map_err(|e| format!("{text}: {}", e.diagnostic))?;
     }
@@ -143,6 +148,8 @@ fn compare(case: &Case, random: &mut StdRng, oracle: &Oracle) -> Result<usize, S
             pump(&engine)?;
         }
     }
+    pump(&engine)?;
+    clock.advance(IDLE_MS);
     pump(&engine)?;
     let expected = oracle.answer(case)?;
     let mut found: Vec<String> =

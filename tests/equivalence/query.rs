@@ -130,7 +130,9 @@ enum Rows {
     Undone,
 }
 
-fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
+/// A call; and what it is given there, where that is the column `at` of the rows of `of`: two of them may become the same constant, and the
+/// oracle takes no two equal columns.
+fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows, (of, at): (&str, &str)) -> (Pair, String) {
     let number = *draw.one(&[Type::Int, Type::BigInt, Type::Double]);
     let any = *draw.one(&[Type::Int, Type::BigInt, Type::Double, Type::Decimal, Type::Text]);
     let most = match rows {
@@ -140,10 +142,11 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
     };
     let which = draw.below(most);
     let e = draw.expr(if matches!(which, 2 | 3 | 7..=9) { number } else { any }, scope, 1);
-    let (here, there) = (&e.here, &e.there);
+    let (here, there) = (&e.here, format!("{of}.{at}"));
+    let mut given = e.there.clone();
     let pair = |h: String, t: String| Pair { here: h, there: t };
-    match which {
-        0 => Pair::same("COUNT(*)"),
+    let called = match which {
+        0 => pair("COUNT(*)".into(), format!("COUNT({of}.seq)")),
         1 => pair(format!("COUNT({here})"), format!("COUNT({there})")),
         2 => pair(format!("SUM({here})"), format!("COALESCE(SUM({there}), 0)")),
         3 => pair(format!("AVG({here})"), format!("COALESCE(AVG({there}), 0)")),
@@ -163,9 +166,10 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
         9 => pair(format!("STDDEV_SAMPLE({here})"), format!("COALESCE(stddev_samp({there}), 0)")),
         10 => {
             let text = draw.expr(Type::Text, scope, 1);
+            given = text.there;
             pair(
                 format!("ARRAY_SORT(COLLECT_SET(COALESCE({}, 'q')))", text.here),
-                format!("array_sort(array_agg(DISTINCT COALESCE({}, 'q')))", text.there),
+                format!("array_sort(array_agg(DISTINCT COALESCE({there}, 'q')))"),
             )
         }
         11 => pair(
@@ -177,15 +181,18 @@ fn call(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
             format!("first_value({there} ORDER BY s.seq) FILTER (WHERE {there} IS NOT NULL)"),
         ),
         _ => pair(format!("COLLECT_LIST({here})"), format!("array_agg({there} ORDER BY s.seq)")),
-    }
+    };
+    (called, format!(", {given} AS {at}"))
 }
 
-fn calls(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows) -> Pair {
-    let picked: Vec<Pair> = (0..1 + draw.below(4)).map(|_| call(draw, scope, rows)).collect();
+/// Calls named `o0`, `o1`, … over the rows of `of`, and the columns that these must have there beside their own.
+fn calls(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows, of: &str) -> (Pair, String) {
+    let (picked, given): (Vec<Pair>, Vec<String>) =
+        (0..1 + draw.below(4)).map(|i| call(draw, scope, rows, (of, &format!("x{i}")))).unzip();
     let named = |of: fn(&Pair) -> &String| -> String {
         picked.iter().enumerate().map(|(i, p)| format!("{} AS o{i}", of(p))).collect::<Vec<_>>().join(", ")
     };
-    Pair { here: named(|p| &p.here), there: named(|p| &p.there) }
+    (Pair { here: named(|p| &p.here), there: named(|p| &p.there) }, given.concat())
 }
 
 /// A window here, and there the rows of `base` with their `ws`.
@@ -193,6 +200,37 @@ struct Window {
     here: String,
     there: fn(&str, &str) -> String,
     size_ms: i64,
+}
+
+/// What a window does with time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// no row is late, all changes are given
+    Open,
+    /// rows are late after this grace in ms; one partition, so that there is one time
+    Grace(i64),
+    /// no row is late, and results are given when the input is idle
+    Final,
+}
+
+impl Mode {
+    fn draw(draw: &mut Draw<'_>, window: &Window, partitions: i32) -> Self {
+        match draw.below(3) {
+            0 => Self::Final,
+            1 if window.size_ms > 0 && partitions == 1 => Self::Grace(*draw.one(&[0, 1000, 5000])),
+            _ => Self::Open,
+        }
+    }
+
+    fn clause(self, window: &str) -> String {
+        match self {
+            Self::Open => window.to_owned(),
+            Self::Grace(grace_ms) => {
+                window.replace("SECONDS)", &format!("SECONDS, GRACE PERIOD {grace_ms} MILLISECONDS)"))
+            }
+            Self::Final => window.replace("SECONDS)", "SECONDS, GRACE PERIOD 1 DAY)"),
+        }
+    }
 }
 
 /// An aggregate over `s` by its key or by columns.
@@ -212,29 +250,40 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
     let is_session = window.is_some_and(|w| w.size_ms == 0);
     let ordered = !is_session && (by[0] == "s.k" || case.partitions == 1);
     let rows = if ordered { Rows::Ordered } else { Rows::Unordered };
-    let (list, filter) = (calls(draw, &source.scope(), rows), condition(draw, &source.scope()));
+    let ((list, given), filter) = (calls(draw, &source.scope(), rows, "s"), condition(draw, &source.scope()));
     // two names for one count, since the oracle takes no two equal columns
     let having = if draw.chance(0.3) { format!("HAVING COUNT(*) > {}", draw.below(3)) } else { String::new() };
     let having_there = having.replace("(*)", "(s.rt)");
 
+    let mode = window.map_or(Mode::Open, |window| Mode::draw(draw, window, case.partitions));
     let keys = by.join(", ");
     let copies: Vec<String> = by.iter().enumerate().map(|(i, g)| format!("AS_VALUE({g}) AS g{i}")).collect();
     let groups: Vec<String> = by.iter().enumerate().map(|(i, g)| format!("{g} AS g{i}")).collect();
     let (bounds, window_here) = match window {
-        Some(window) => (", WINDOWSTART AS ws, WINDOWEND AS we", window.here.as_str()),
-        None => ("", ""),
+        Some(window) => (", WINDOWSTART AS ws, WINDOWEND AS we", mode.clause(&window.here)),
+        None => ("", String::new()),
     };
+    let emit = if mode == Mode::Final { "EMIT FINAL" } else { "" };
     case.sink(
         true,
         &format!(
-            "SELECT {keys}, {}{bounds}, {} FROM s {window_here} WHERE {} GROUP BY {keys} {having}",
+            "SELECT {keys}, {}{bounds}, {} FROM s {window_here} WHERE {} GROUP BY {keys} {having} {emit}",
             copies.join(", "),
             list.here,
             filter.here
         ),
     );
     let present: Vec<String> = by.iter().map(|g| format!("{g} IS NOT NULL")).collect();
-    let base = format!("SELECT s.* FROM s WHERE {} AND {}", filter.there, present.join(" AND "));
+    // how far time is when a row comes
+    let base = format!(
+        "SELECT s.*, MAX(s.rt) OVER (ORDER BY s.seq ROWS UNBOUNDED PRECEDING) AS seen FROM s WHERE {} AND {}",
+        filter.there,
+        present.join(" AND ")
+    );
+    let in_time = match (mode, window) {
+        (Mode::Grace(grace_ms), Some(window)) => format!("WHERE s.ws + {} + {grace_ms} > s.seen", window.size_ms),
+        _ => String::new(),
+    };
     let (from, bounds, more) = match window {
         None => (base, String::new(), String::new()),
         Some(window) if is_session => {
@@ -247,7 +296,7 @@ fn aggregate(draw: &mut Draw<'_>, case: &mut Case, window: Option<&Window>) {
         ),
     };
     case.oracle = format!(
-        "SELECT {}{bounds}, {} FROM ({from}) s GROUP BY {keys}{more} {having_there}",
+        "SELECT {}{bounds}, {} FROM (SELECT s.*{given} FROM ({from}) s) s {in_time} GROUP BY {keys}{more} {having_there}",
         groups.join(", "),
         list.there
     );
@@ -302,7 +351,7 @@ fn aggregate_table(draw: &mut Draw<'_>, case: &mut Case) {
     let source = draw.source("t", true, key, 60, 1_000_000);
     let of = [source.of_type(Type::Text), source.of_type(Type::Int)].concat();
     let by = draw.one(&of).clone();
-    let (list, filter) = (calls(draw, &source.scope(), Rows::Undone), condition(draw, &source.scope()));
+    let ((list, given), filter) = (calls(draw, &source.scope(), Rows::Undone, "t"), condition(draw, &source.scope()));
     // groups that became empty stay, with their zeros
     case.sink(
         true,
@@ -312,7 +361,7 @@ fn aggregate_table(draw: &mut Draw<'_>, case: &mut Case) {
         ),
     );
     case.oracle = format!(
-        "SELECT t.{by} AS g0, {} FROM t WHERE {} AND t.{by} IS NOT NULL GROUP BY t.{by}",
+        "SELECT t.{by} AS g0, {} FROM (SELECT t.*{given} FROM t) t WHERE {} AND t.{by} IS NOT NULL GROUP BY t.{by}",
         list.there, filter.there
     );
     case.sources.push(source);
@@ -417,16 +466,24 @@ fn stream_stream(draw: &mut Draw<'_>, case: &mut Case) {
     let scope = [s.scope(), r.scope()].concat();
     let (list, filter) = (items(draw, &scope), condition(draw, &scope));
     let (within, before, after) = *draw.one(&[("5 SECONDS", 5000, 5000), ("(2 SECONDS, 8 SECONDS)", 2000, 8000)]);
-    // no row is late
+    let join = *draw.one(&["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL OUTER JOIN"]);
+    let key = match join {
+        "FULL OUTER JOIN" => "ROWKEY",
+        "RIGHT JOIN" => "r.k",
+        _ => "s.k",
+    };
+    // no row is late; those without partner come when the input is idle
     case.sink(
         false,
         &format!(
-            "SELECT s.k, AS_VALUE(s.k) AS kv, {} FROM s JOIN r WITHIN {within} GRACE PERIOD 1 DAY ON s.k = r.k WHERE {}",
+            "SELECT {key}, AS_VALUE(s.k) AS sk, AS_VALUE(r.k) AS rk, {} \
+             FROM s {join} r WITHIN {within} GRACE PERIOD 1 DAY ON s.k = r.k WHERE {}",
             list.here, filter.here
         ),
     );
     case.oracle = format!(
-        "SELECT s.k AS kv, {} FROM s JOIN r ON s.k = r.k AND r.rt >= s.rt - {before} AND r.rt <= s.rt + {after} WHERE {}",
+        "SELECT s.k AS sk, r.k AS rk, {} \
+         FROM s {join} r ON s.k = r.k AND r.rt >= s.rt - {before} AND r.rt <= s.rt + {after} WHERE {}",
         list.there, filter.there
     );
     case.sources = vec![s, r];

@@ -211,6 +211,10 @@ impl Log for FaultyLog {
         self.check()
     }
 
+    fn writable(&self) -> Result<(), TopicError> {
+        self.check()
+    }
+
     fn reopen(&self) -> Result<(), TopicError> {
         let mut plan = self.plan.lock();
         if plan.failing_opens > 0 {

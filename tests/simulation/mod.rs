@@ -7,7 +7,8 @@
 //! from `RIVERRUN_SIM_FROM` on.
 
 mod case;
-mod faulty_log;
+pub mod faulty_log;
+mod foreign_key;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,7 @@ fn run(case: &Case, random: &mut StdRng) -> Result<Done, String> {
 
 fn compare(case: &Case, calm: &World, world: &World) -> Result<usize, String> {
     let mut count = 0;
+    let legal = foreign_key::legal_times(case, &calm.lost_places());
     for &(topic, equal) in &case.outputs {
         let (expected, found) = (calm.records(topic), world.records(topic));
         for (partition, (expected, found)) in expected.iter().zip(&found).enumerate() {
@@ -70,6 +72,13 @@ fn compare(case: &Case, calm: &World, world: &World) -> Result<usize, String> {
                 Equal::Records => same(&place, expected, found)?,
                 Equal::Bag => same(&place, &sorted(expected), &sorted(found))?,
                 Equal::LastRows => same(&place, &last_rows(expected), &last_rows(found))?,
+                Equal::ForeignKey => {
+                    let (expected, found) = (last_rows(expected), last_rows(found));
+                    for rows in [&expected, &found] {
+                        foreign_key::check_times(&place, rows, &legal)?;
+                    }
+                    same(&place, &timeless(expected), &timeless(found))?;
+                }
             }
             count += found.len();
         }
@@ -104,6 +113,10 @@ fn sorted(records: &[Record]) -> Vec<Record> {
 fn last_rows(records: &[Record]) -> Vec<Record> {
     let last: BTreeMap<_, _> = records.iter().map(|r| (r.0.clone(), r.clone())).collect();
     last.into_values().filter(|r| r.1.is_some()).collect()
+}
+
+fn timeless(rows: Vec<Record>) -> Vec<Record> {
+    rows.into_iter().map(|(key, value, _)| (key, value, 0)).collect()
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -3,7 +3,7 @@
 //! Decides nothing about what is right. The subtle thing: a restart drops the engine and opens a new one over the same log, so the command
 //! log is replayed and all tasks are restored, as after a crash of the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BinaryArray};
@@ -23,6 +23,14 @@ use super::faulty_log::{FAULTS, FaultyLog};
 /// Key, value and timestamp.
 pub type Record = (Option<String>, Option<String>, i64);
 
+/// Topic, partition and offset.
+pub type Place = (String, i32, i64);
+
+/// A row of the processing log.
+type LogRow = BTreeMap<String, serde_json::Value>;
+
+/// Less than what may pass between two things of a schedule.
+const IDLE_MS: i64 = 10_000;
 const START_MS: i64 = 10_000_000;
 const PROCESSING_LOG: &str = "default_ksql_processing_log";
 
@@ -31,8 +39,15 @@ pub struct World {
     memory: Arc<MemoryLog>,
     log: Arc<FaultyLog>,
     engine: Engine,
+    habits: Habits,
+}
+
+/// What of a case an engine must know.
+#[derive(Clone, Copy)]
+struct Habits {
     by_arrival: bool,
     coalesce: bool,
+    idle_close: bool,
 }
 
 /// Limits and batch sizes of one life of the engine.
@@ -73,9 +88,9 @@ impl World {
         let memory = MemoryLog::new(clock.clone());
         let log = FaultyLog::new(memory.clone());
         let life = random.map_or_else(Life::calm, Life::draw);
-        let engine = open(&log, &clock, &life, case.by_arrival, case.coalesce)?;
-        let (by_arrival, coalesce) = (case.by_arrival, case.coalesce);
-        let world = Self { clock, memory, log, engine, by_arrival, coalesce };
+        let habits = Habits { by_arrival: case.by_arrival, coalesce: case.coalesce, idle_close: case.idle_close };
+        let engine = open(&log, &clock, &life, habits)?;
+        let world = Self { clock, memory, log, engine, habits };
         case.statements.iter().try_for_each(|text| world.execute(text))?;
         Ok(world)
     }
@@ -128,7 +143,7 @@ impl World {
     /// The process dies and comes again.
     pub fn restart(&mut self, random: &mut StdRng) -> Result<(), String> {
         self.log.heal();
-        self.engine = open(&self.log, &self.clock, &Life::draw(random), self.by_arrival, self.coalesce)?;
+        self.engine = open(&self.log, &self.clock, &Life::draw(random), self.habits)?;
         Ok(())
     }
 
@@ -139,13 +154,23 @@ impl World {
         self.execute("RESUME ALL;")?;
         loop {
             let before = self.total_end();
-            for (query, _) in self.queries() {
-                self.engine.runtime().pump(&query, &|_| None).map_err(|e| format!("{query}: {e}"))?;
+            self.pump_all()?;
+            if self.habits.idle_close {
+                // only a task that is there can find that time has passed
+                self.clock.advance(IDLE_MS);
+                self.pump_all()?;
             }
             if self.total_end() == before {
                 return Ok(());
             }
         }
+    }
+
+    fn pump_all(&self) -> Result<(), String> {
+        for (query, _) in self.queries() {
+            self.engine.runtime().pump(&query, &|_| None).map_err(|e| format!("{query}: {e}"))?;
+        }
+        Ok(())
     }
 
     fn total_end(&self) -> i64 {
@@ -178,9 +203,7 @@ impl World {
     pub fn losses(&self, case: &Case) -> Vec<String> {
         let is_input = |topic: &str| case.inputs.iter().any(|i| i.topic == topic);
         let mut told = Vec::new();
-        for (_, value, _) in self.records(PROCESSING_LOG).into_iter().flatten() {
-            let row: BTreeMap<String, serde_json::Value> =
-                serde_json::from_str(&value.expect("it has a value")).expect("the processing log is JSON");
+        for row in self.processing_log() {
             if row.get("TOPIC").and_then(|t| t.as_str()).is_some_and(is_input) {
                 let names = ["QUERY_ID", "TOPIC", "PARTITION", "OFFSET", "REASON"];
                 told.push(names.map(|name| format!("{name} {}", row[name])).join(", "));
@@ -188,6 +211,23 @@ impl World {
         }
         told.sort();
         told
+    }
+
+    /// Where records were lost.
+    pub fn lost_places(&self) -> BTreeSet<Place> {
+        let number = |value: &serde_json::Value| value.as_i64();
+        let place = |row: LogRow| {
+            let partition = i32::try_from(number(row.get("PARTITION")?)?).ok()?;
+            Some((row.get("TOPIC")?.as_str()?.to_owned(), partition, number(row.get("OFFSET")?)?))
+        };
+        self.processing_log().filter_map(place).collect()
+    }
+
+    fn processing_log(&self) -> impl Iterator<Item = LogRow> {
+        let rows = self.records(PROCESSING_LOG).into_iter().flatten();
+        rows.map(|(_, value, _)| {
+            serde_json::from_str(&value.expect("it has a value")).expect("the processing log is JSON")
+        })
     }
 }
 
@@ -199,15 +239,16 @@ fn show(bytes: &[u8]) -> String {
     }
 }
 
-fn open(
-    log: &Arc<FaultyLog>,
-    clock: &Arc<ManualClock>,
-    life: &Life,
-    by_arrival: bool,
-    coalesce: bool,
-) -> Result<Engine, String> {
+fn open(log: &Arc<FaultyLog>, clock: &Arc<ManualClock>, life: &Life, habits: Habits) -> Result<Engine, String> {
+    let Habits { by_arrival, coalesce, idle_close } = habits;
     let cache = ("cache.max.bytes.buffering", if coalesce { "10000000" } else { "0" });
-    let base = [cache, ("auto.offset.reset", "earliest"), ("ksql.query.retry.backoff.initial.ms", "1000")];
+    let idle_ms = if idle_close { IDLE_MS.to_string() } else { "0".to_owned() };
+    let base = [
+        cache,
+        ("window.idle.close.ms", &idle_ms),
+        ("auto.offset.reset", "earliest"),
+        ("ksql.query.retry.backoff.initial.ms", "1000"),
+    ];
     let properties = base.iter().chain(&life.properties).map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
     let config = EngineConfig {
         log: Some(log.clone()),

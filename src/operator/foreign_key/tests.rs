@@ -344,3 +344,26 @@ fn a_null_reference_is_told_and_takes_the_result_of_an_inner_join_away() {
     let lost: Vec<_> = ctx.losses.iter().map(|loss| (loss.offset, loss.kind)).collect();
     assert_eq!(lost, [(1, LossKind::NullKey), (2, LossKind::NullKey)]);
 }
+
+#[test]
+fn an_older_right_row_gives_its_time_only_if_it_comes_after_the_left_one() {
+    for right_first in [true, false] {
+        let (mut left, mut right) = (make_left(JoinKind::Inner), make_right(JoinKind::Inner));
+        let mut ctx = StepContext::new();
+        let mut step = |operator: &mut Box<dyn Operator>, rows: [Option<ChangeBatch>; 2]| {
+            let mut out = Vec::new();
+            operator.process(rows.into(), &mut ctx, &mut out).unwrap();
+            out.pop()
+        };
+        let row = left_row(1, Some((Some("a"), 5)), 0, 0, 10);
+        assert!(step(&mut left, [Some(row), None]).is_none());
+        let mut messages = [[left.side().pop(), None], [None, Some(right_row("a", Some(7), 0, 5))]];
+        if right_first {
+            messages.reverse();
+        }
+        let answers: Vec<ChangeBatch> = messages.into_iter().filter_map(|rows| step(&mut right, rows)).collect();
+        let [answer] = &answers[..] else { panic!("one answer: {answers:?}") };
+        let result = step(&mut left, [None, Some(answer.clone())]).expect("a result");
+        assert_eq!(result.meta.rowtime[0], if right_first { 10 } else { 5 });
+    }
+}

@@ -255,6 +255,23 @@ impl JoinRows {
         None
     }
 
+    /// The time of the youngest row that waits for a partner, of both sides.
+    pub(super) fn last_waiting(&mut self) -> Option<i64> {
+        let of_side = |rows: &SideRows| {
+            let is_held = |row: RowId| {
+                let chunk = row.chunk().checked_sub(rows.first).and_then(|at| rows.chunks.get(at as usize));
+                chunk.is_some_and(|chunk| chunk.is_held(row.row()))
+            };
+            rows.waiting.iter().filter(|Reverse((_, row))| is_held(*row)).map(|Reverse((time, _))| *time).max()
+        };
+        self.sides.iter().filter_map(of_side).max()
+    }
+
+    /// The time of a side at which rows of `time` have expired, if there is one.
+    pub(super) fn expires_at(&self, time: i64) -> Option<i64> {
+        time.checked_add(self.retention_ms)?.checked_add(1)
+    }
+
     /// Takes the row that has waited longest out.
     pub(super) fn give_up(&mut self, side: usize) {
         if let Some(Reverse((_, row))) = self.sides[side].waiting.pop() {

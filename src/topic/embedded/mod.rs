@@ -277,6 +277,10 @@ impl Log for EmbeddedLog {
         Ok(self.storage.export(out)?)
     }
 
+    fn writable(&self) -> Result<(), TopicError> {
+        Ok(self.storage.check()?)
+    }
+
     fn reopen(&self) -> Result<(), TopicError> {
         let _no_cleaning = self.cleaning.lock();
         let mut writer = self.writer.lock();

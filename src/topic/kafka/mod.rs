@@ -359,6 +359,10 @@ impl Log for KafkaLog {
         self.shared.local.sync()
     }
 
+    fn writable(&self) -> Result<(), TopicError> {
+        self.shared.local.writable()
+    }
+
     fn reopen(&self) -> Result<(), TopicError> {
         self.shared.local.reopen()
     }
