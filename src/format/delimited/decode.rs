@@ -115,22 +115,33 @@ impl FieldSpan {
         Self { start: self.start + by as u32, end: self.end + by as u32 }
     }
 
-    /// The text of the field; `None` if it is empty, which is NULL.
-    fn text(self, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    /// Hands the text of the field to `read`, by reference in nearly all cases; `None` if it is empty, which is NULL.
+    #[inline(always)]
+    fn read<R>(self, bytes: &[u8], read: impl FnOnce(&[u8]) -> R) -> Option<R> {
         let text = &bytes[self.start as usize..(self.end & !DOUBLED) as usize];
-        if self.end & DOUBLED == 0 {
-            return (!text.is_empty()).then_some(Cow::Borrowed(text));
-        }
-        let mut single = Vec::with_capacity(text.len());
-        let mut quote_before = false;
-        for &byte in text {
-            quote_before = byte == b'"' && !quote_before;
-            if !quote_before {
-                single.push(byte);
-            }
-        }
-        Some(Cow::Owned(single))
+        let single;
+        let text = if self.end & DOUBLED == 0 {
+            text
+        } else {
+            single = undoubled(text);
+            &single
+        };
+        (!text.is_empty()).then(|| read(text))
     }
+}
+
+/// The text with one quote where two stand.
+#[cold]
+fn undoubled(text: &[u8]) -> Vec<u8> {
+    let mut single = Vec::with_capacity(text.len());
+    let mut quote_before = false;
+    for &byte in text {
+        quote_before = byte == b'"' && !quote_before;
+        if !quote_before {
+            single.push(byte);
+        }
+    }
+    single
 }
 
 /// The fields of the first record of a text.
@@ -149,7 +160,11 @@ impl<'a> Fields<'a> {
 
     /// Goes past the delimiter or the line end at `end`.
     fn advance(&mut self, end: usize) {
-        let more = self.text[end..].starts_with(self.delimiter);
+        // one byte is looked at where it is enough: `starts_with` calls memcmp for it
+        let more = match self.delimiter.is_ascii() {
+            true => self.text.as_bytes().get(end) == Some(&(self.delimiter as u8)),
+            false => self.text[end..].starts_with(self.delimiter),
+        };
         self.at = more.then(|| end + self.delimiter.len_utf8());
     }
 
@@ -216,7 +231,7 @@ impl ColumnReader<'_> {
     fn read(self) -> ArrayRef {
         match self.column.ty {
             SqlType::Boolean => {
-                let read = |span: &FieldSpan| Some(span.text(self.bytes)?.eq_ignore_ascii_case(b"true"));
+                let read = |span: &FieldSpan| span.read(self.bytes, |text| text.eq_ignore_ascii_case(b"true"));
                 Arc::new(self.spans.iter().map(read).collect::<BooleanArray>())
             }
             SqlType::Int => Arc::new(self.primitives::<Int32Type>(|text| parse_i32(text).ok_or(None))),
@@ -252,8 +267,7 @@ impl ColumnReader<'_> {
         let spans = self.spans;
         let bytes = self.bytes;
         let mut read = |(row, span): (usize, &FieldSpan)| {
-            let text = span.text(bytes)?;
-            parse(&text).map_err(|reason| self.fail(row, &text, reason)).ok()
+            span.read(bytes, |text| parse(text).map_err(|reason| self.fail(row, text, reason)).ok()).flatten()
         };
         spans.iter().enumerate().map(&mut read).collect()
     }
@@ -261,15 +275,16 @@ impl ColumnReader<'_> {
     fn rows(mut self, parse: impl for<'t> Fn(&'t [u8]) -> Option<Cow<'t, [u8]>>) -> ByteRows {
         let mut rows = ByteRows::with_capacity(self.spans.len(), self.spans.len() * 16);
         for (row, span) in self.spans.iter().enumerate() {
-            match span.text(self.bytes) {
-                None => rows.append_null(),
-                Some(text) => match parse(&text) {
-                    Some(value) => rows.append(&value),
-                    None => {
-                        rows.append_null();
-                        self.fail(row, &text, None);
-                    }
-                },
+            let bytes = self.bytes;
+            let read = span.read(bytes, |text| match parse(text) {
+                Some(value) => rows.append(&value),
+                None => {
+                    rows.append_null();
+                    self.fail(row, text, None);
+                }
+            });
+            if read.is_none() {
+                rows.append_null();
             }
         }
         rows
