@@ -3,13 +3,19 @@
 //! Gives wall-clock time in ms since the epoch, never stream time, which belongs to operators. The subtle thing:
 //! [`ManualClock`] moves only when told, so that a test under it has no time but the one it sets.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// Ms since 1970-01-01T00:00Z.
     fn now_ms(&self) -> i64;
+
+    /// Ms since some moment; never falls and never jumps, whatever is done to the system's time.
+    fn steady_ms(&self) -> i64 {
+        self.now_ms()
+    }
 }
 
 /// The clock of the system.
@@ -23,6 +29,11 @@ impl Clock for SystemClock {
             Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
             Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
         }
+    }
+
+    fn steady_ms(&self) -> i64 {
+        static BEGIN: OnceLock<Instant> = OnceLock::new();
+        i64::try_from(BEGIN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 }
 

@@ -67,6 +67,8 @@ pub mod shell;
 
 pub mod sqltest;
 
+pub mod datagen;
+
 pub mod cli;
 
 pub use engine::{Engine, EngineConfig, Session};

@@ -338,6 +338,14 @@ async fn raw_records_go_in_and_out() {
     let detail = json_of(server.get("/topics/s").await).await;
     assert_eq!(detail["partitions"], json!([{ "partition": 0, "start": 0, "end": 2 }]));
     assert_eq!(server.get("/topics/none").await.status(), 404);
+    let put = |body: &'static str| server.http.put(server.url("/topics/made")).body(body).send();
+    assert_eq!(put(r#"{"partitions":0}"#).await.unwrap().status(), 400);
+    assert_eq!(put(r#"{"partitions":"x"}"#).await.unwrap().status(), 400);
+    assert_eq!(put(r#"{"partitions":3}"#).await.unwrap().status(), 200);
+    let made = json_of(server.get("/topics/made").await).await;
+    assert_eq!(made["partitions"].as_array().unwrap().len(), 3);
+    let (status, twice) = error_of(put("").await.unwrap()).await;
+    assert!(status == 400 && twice["message"].as_str().unwrap().contains("made"), "{twice}");
     assert_eq!(server.post("/topics/none", "*/*", "[]".into()).await.status(), 404);
     assert_eq!(server.get("/topics/s/records?partition=9").await.status(), 404);
     server.end().await;

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod crash;
+mod datagen;
 mod equivalence;
 mod examples;
 mod faults;
@@ -14,7 +15,11 @@ mod idle_close;
 mod kafka;
 mod limits;
 mod maintenance;
+#[cfg(feature = "kafka")]
+mod nodes;
 mod plans;
+#[cfg(feature = "kafka")]
+mod security;
 mod shell;
 mod simulation;
 mod sql;

@@ -70,9 +70,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
+    ("datagen", &["diagnostic", "types", "format"]),
     (
         "cli",
         &[
+            "datagen",
             "diagnostic",
             "types",
             "config",

@@ -3,6 +3,8 @@
 //! One file a command; [`place`] turns `--data-dir` and `--server` into a client for all of them. The subtle thing: every error ends here,
 //! is written to standard error with its remedy, and makes the exit code 1.
 
+mod command_topic;
+mod datagen;
 mod maintenance;
 mod place;
 mod records;
@@ -58,10 +60,15 @@ enum Command {
     Produce(records::ProduceArgs),
     /// Write the records of a topic to standard output
     Consume(records::ConsumeArgs),
+    /// Make records up, at a rate: orders, users, pageviews, clickstream or nexmark
+    Datagen(datagen::DatagenArgs),
     /// Copy a data directory, or a running server's, into a file
     Backup(maintenance::BackupArgs),
     /// Make a data directory out of a backup
     Restore(maintenance::RestoreArgs),
+    /// Copy what a service declared, its command topic, into a file or back
+    #[command(name = "command-topic")]
+    Declared(command_topic::CommandTopicArgs),
     /// Read a whole data directory and say what is wrong with it
     Check(maintenance::CheckArgs),
 }
@@ -86,8 +93,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Test(arguments)) => return test::test(&cli.place, &arguments),
         Some(Command::Produce(arguments)) => records::produce(&cli.place, &arguments),
         Some(Command::Consume(arguments)) => records::consume(&cli.place, &arguments),
+        Some(Command::Datagen(arguments)) => datagen::datagen(&cli.place, &arguments),
         Some(Command::Backup(arguments)) => maintenance::backup(&cli.place, &arguments),
         Some(Command::Restore(arguments)) => maintenance::restore(&cli.place, &arguments),
+        Some(Command::Declared(arguments)) => command_topic::command_topic(&cli.place, &arguments),
         Some(Command::Check(arguments)) => maintenance::check(&cli.place, &arguments),
     };
     match result {

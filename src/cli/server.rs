@@ -67,8 +67,13 @@ pub(super) fn server(place: &Place, arguments: &ServerArgs) -> Result<(), Diagno
     // The port before the data: a port in use must not cost a recovery.
     let listener = runtime.block_on(listen(&address))?;
     let (mut dir, _temporary) = place.data_dir(Unnamed::Own)?;
-    if place.data_dir.is_none() && brokers(&properties).is_some() {
+    let on_kafka = brokers(&properties).is_some();
+    if place.data_dir.is_none() && on_kafka {
         dir.push("kafka");
+    }
+    if on_kafka && !values.is_set(config::ADVERTISED_LISTENER) {
+        let url = listener.local_addr().ok().and_then(|address| advertised(address, host_name().as_deref()));
+        properties.extend(url.map(|url| (config::ADVERTISED_LISTENER.to_owned(), url)));
     }
     let engine = Place::engine(&dir, properties)?;
     let served = execute_files(&engine, &arguments.queries_file, &defines)
@@ -90,6 +95,20 @@ fn address(listen: Option<&str>, values: &Config) -> Result<String, Diagnostic> 
         _ => Err(Diagnostic::user(format!("'{first}' is not a listener that can be served"))
             .help("write listeners=http://host:port, or give --listen HOST:PORT; for TLS put a proxy in front")),
     }
+}
+
+/// The URL under which other nodes reach who listens there, as far as it can be known.
+fn advertised(address: std::net::SocketAddr, host: Option<&str>) -> Option<String> {
+    if !address.ip().is_unspecified() {
+        return Some(format!("http://{address}"));
+    }
+    host.map(|host| format!("http://{host}:{}", address.port()))
+}
+
+/// The name of this machine.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 async fn listen(address: &str) -> Result<TcpListener, Diagnostic> {
@@ -138,6 +157,14 @@ async fn serve_until_signal(engine: Engine, values: Config, listener: TcpListene
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_nodes_are_told_where_we_listen() {
+        let of = |address: &str, host| advertised(address.parse().unwrap(), host);
+        assert_eq!(of("127.0.0.1:8088", Some("box")).as_deref(), Some("http://127.0.0.1:8088"));
+        assert_eq!(of("0.0.0.0:8088", Some("box")).as_deref(), Some("http://box:8088"));
+        assert_eq!(of("0.0.0.0:8088", None), None);
+    }
 
     #[test]
     fn the_address_comes_from_the_flag_then_the_property() {

@@ -74,6 +74,10 @@ impl Client for EmbeddedClient {
         self.engine.topic(name)
     }
 
+    fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), Diagnostic> {
+        self.engine.create_topic(name, partitions)
+    }
+
     fn append(&mut self, topic: &str, records: Vec<RawRecord>) -> Result<Vec<(i32, i64)>, Diagnostic> {
         self.engine.append(topic, records)
     }

@@ -334,6 +334,12 @@ impl Client for HttpClient {
         Ok(Some(TopicDetail { name: name.to_owned(), partitions }))
     }
 
+    fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), Diagnostic> {
+        let body = json!({ "partitions": partitions });
+        let made = self.ask(Method::PUT, &format!("/topics/{}", path_part(name)), Some(body));
+        made.map(drop).map_err(|error| error.to_diagnostic())
+    }
+
     fn append(&mut self, topic: &str, records: Vec<RawRecord>) -> Result<Vec<(i32, i64)>, Diagnostic> {
         let mut body = String::new();
         for record in &records {

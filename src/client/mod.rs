@@ -84,6 +84,12 @@ pub trait Client: Send {
     /// A log or server that cannot be asked.
     fn topic(&mut self, name: &str) -> Result<Option<TopicDetail>, Diagnostic>;
 
+    /// Makes a topic of so many partitions.
+    ///
+    /// # Errors
+    /// A name that is taken or not allowed; a server that cannot be reached.
+    fn create_topic(&mut self, name: &str, partitions: i32) -> Result<(), Diagnostic>;
+
     /// Appends records, and returns when all are durable.
     ///
     /// # Errors

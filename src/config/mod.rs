@@ -6,13 +6,16 @@
 
 pub mod file;
 pub mod properties;
+pub mod secret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use crate::diagnostic::{Diagnostic, suggest};
 
 pub use properties::*;
+use secret::HIDDEN;
 
 /// What a value must look like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +153,9 @@ pub fn expect_editable(name: &str) -> Result<&str, Diagnostic> {
             Err(Diagnostic::user(format!("Cannot override property '{name}'"))
                 .help("set it where the server starts: --set, or its properties file"))
         }
+        // Properties of sessions are kept with their queries, for all to see.
+        None if secret::is_secret(bare) => Err(Diagnostic::user(format!("Cannot override property '{name}'"))
+            .help("set secrets where the server starts, by its properties file")),
         _ => Ok(bare),
     }
 }
@@ -189,18 +195,50 @@ pub enum Dialect {
 }
 
 /// The values in force: what was set, over the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Config {
     set: BTreeMap<String, String>,
+    /// names whose values came from elsewhere, and are not to be shown
+    secrets: BTreeSet<String>,
+}
+
+/// Without secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.set.keys().map(|name| (name, self.shown(name).unwrap_or_default()))).finish()
+    }
 }
 
 impl Config {
-    /// Checks `values` and keeps them under their canonical names.
+    /// Checks a server's `values`, puts in what stands elsewhere (see [`secret`]), and keeps them under their canonical names.
     ///
     /// # Errors
-    /// The first unknown name or wrong value.
+    /// The first unknown name or wrong value; a file or variable that is not there.
     pub fn new(values: &BTreeMap<String, String>) -> Result<Self, Diagnostic> {
-        Self::default().with(values)
+        let mut config = Self::default();
+        for (name, value) in values {
+            let filled = secret::filled(name, value)?;
+            if let Err(error) = check(name, filled.as_deref().unwrap_or(value)) {
+                let message = match &filled {
+                    Some(secret) => error.message.replace(secret.as_str(), HIDDEN),
+                    None => error.message,
+                };
+                return Err(Diagnostic { message, ..error });
+            }
+            let canonical = canonical(name)?.to_owned();
+            if filled.is_some() {
+                config.secrets.insert(canonical.clone());
+            }
+            config.set.insert(canonical, filled.unwrap_or_else(|| value.clone()));
+        }
+        Ok(config)
+    }
+
+    /// What may be shown of the value that was set; `None` if nobody set it.
+    pub fn shown(&self, name: &str) -> Option<&str> {
+        let bare = bare_name(name);
+        let value = self.set.get(bare)?;
+        Some(if self.secrets.contains(bare) || secret::is_secret(bare) { HIDDEN } else { value })
     }
 
     /// These values over the present ones.
@@ -213,7 +251,7 @@ impl Config {
             check(name, value)?;
             set.insert(canonical(name)?.to_owned(), value.clone());
         }
-        Ok(Self { set })
+        Ok(Self { set, secrets: self.secrets.clone() })
     }
 
     /// What was set, by canonical name; defaults are not in it.
@@ -334,6 +372,29 @@ mod tests {
     fn sessions_may_not_set_what_is_the_servers() {
         assert_eq!(check_session("ksql.streams.auto.offset.reset", "latest").unwrap(), "auto.offset.reset");
         assert!(check_session("ksql.service.id", "x").unwrap_err().message.contains("Cannot override"));
+    }
+
+    #[test]
+    fn secrets_are_used_and_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "s3cret").unwrap();
+        let reference = format!("${{file:{}}}", path.display());
+        let mut values = one("ksql.streams.sasl.password", "plain-s3cret");
+        values.extend(one("ksql.schema.registry.url", &reference));
+        values.extend(one("client.rack", "r1"));
+        let config = Config::new(&values).unwrap();
+        assert_eq!(config.text("ksql.schema.registry.url"), Some("s3cret"));
+        assert_eq!(config.client_properties()["sasl.password"], "plain-s3cret");
+        assert_eq!(config.shown("ksql.schema.registry.url"), Some("[hidden]"));
+        assert_eq!(config.shown("sasl.password"), Some("[hidden]"));
+        assert_eq!(config.shown("client.rack"), Some("r1"));
+        assert!(!format!("{config:?}").contains("s3cret"));
+        let error = Config::new(&one("commit.interval.ms", &reference)).unwrap_err().to_string();
+        assert!(error.contains("commit.interval.ms") && !error.contains("s3cret"), "{error}");
+        // what a session sets is taken as it is
+        let session = config.with(&one("auto.offset.reset", "earliest")).unwrap();
+        assert!(session.with(&one("commit.interval.ms", &reference)).is_err());
     }
 
     #[test]

@@ -76,7 +76,7 @@ properties! {
     WINDOW_IDLE_CLOSE_MS = "window.idle.close.ms", PropertyType::Int(0), Some("0"), Riverrun, Session,
         "After how many ms without input the windows of EMIT FINAL and of outer stream-stream joins close; 0: they wait for later rows. Ours; off with riverrun.dialect = ksql";
     STANDBY_REPLICAS = "num.standby.replicas", PropertyType::Int(0), Some("0"), Streams, Session,
-        "Copies of state kept on other nodes";
+        "Accepted as ksqlDB's; no copies of state are kept on other nodes yet";
     TOPOLOGY_OPTIMIZATION = "topology.optimization", PropertyType::OneOf(&["all", "none"]), Some("all"), Streams, Session,
         "Whether plans are optimized";
     TIMESTAMP_THROW = "ksql.timestamp.throw.on.invalid", PropertyType::Bool, Some("false"), Ksql, Session,
@@ -117,6 +117,26 @@ properties! {
         "How long in ms ASSERT SCHEMA tries";
     OVERRIDES_DENYLIST = "ksql.properties.overrides.denylist", PropertyType::Text, Some(""), Ksql, Server,
         "Names, with commas between, that sessions may not SET";
+    FORWARDING_TIMEOUT_MS = "ksql.query.pull.forwarding.timeout.ms", PropertyType::Int(1), Some("20000"), Ksql, Server,
+        "How long in ms another node may take to give the next rows of a pull query";
+    HEARTBEAT_ENABLED = "ksql.heartbeat.enable", PropertyType::Bool, Some("false"), Ksql, Server,
+        "Whether nodes tell each other that they live; pull queries are then not forwarded to those that do not";
+    HEARTBEAT_SEND_MS = "ksql.heartbeat.send.interval.ms", PropertyType::Int(1), Some("100"), Ksql, Server,
+        "Time in ms between heartbeats";
+    HEARTBEAT_CHECK_MS = "ksql.heartbeat.check.interval.ms", PropertyType::Int(1), Some("200"), Ksql, Server,
+        "Time in ms between two looks who lives";
+    HEARTBEAT_WINDOW_MS = "ksql.heartbeat.window.ms", PropertyType::Int(1), Some("2000"), Ksql, Server,
+        "Time in ms over which heartbeats are counted";
+    HEARTBEAT_MISSED = "ksql.heartbeat.missed.threshold.ms", PropertyType::Int(1), Some("3"), Ksql, Server,
+        "Heartbeats in a row that a node may miss before it counts as dead";
+    HEARTBEAT_DISCOVER_MS = "ksql.heartbeat.discover.interval.ms", PropertyType::Int(1), Some("2000"), Ksql, Server,
+        "Time in ms between two looks which nodes there are";
+    LAG_ENABLED = "ksql.lag.reporting.enable", PropertyType::Bool, Some("false"), Ksql, Server,
+        "Whether nodes tell each other how far their copies of state are";
+    LAG_SEND_MS = "ksql.lag.reporting.send.interval.ms", PropertyType::Int(1), Some("5000"), Ksql, Server,
+        "Time in ms between two reports";
+    LEFTOVERS_GRACE_MS = "leftovers.grace.ms", PropertyType::Int(100), Some("60000"), Riverrun, Server,
+        "How long in ms the node that dropped something is waited for before another one removes what it left";
     PULL_ENABLED = "ksql.pull.queries.enable", PropertyType::Bool, Some("true"), Ksql, Server,
         "Whether pull queries are allowed";
     PULL_TABLE_SCAN = "ksql.query.pull.table.scan.enabled", PropertyType::Bool, Some("true"), Ksql, Session,
@@ -128,9 +148,9 @@ properties! {
     PULL_LIMIT_CLAUSE = "ksql.query.pull.limit.clause.enabled", PropertyType::Bool, Some("true"), Ksql, Session,
         "Whether pull queries may have LIMIT";
     PULL_STANDBY_READS = "ksql.query.pull.enable.standby.reads", PropertyType::Bool, Some("false"), Ksql, Session,
-        "Whether pull queries may read standby copies";
+        "Accepted as ksqlDB's; there are no standby copies yet";
     PULL_MAX_LAG = "ksql.query.pull.max.allowed.offset.lag", PropertyType::Int(0), None, Ksql, Session,
-        "Most records a copy may lag behind to be read; unset: no limit";
+        "Accepted as ksqlDB's; there are no standby copies yet, and what is read does not lag";
     PULL_MAX_CONCURRENT = "ksql.query.pull.max.concurrent.requests", PropertyType::Int(0), None, Ksql, Server,
         "Most pull queries at once; unset: no limit";
     PULL_CANCEL_ON_DISCONNECT = "ksql.query.pull.cancel.on.disconnect.enabled", PropertyType::Bool, Some("true"), Ksql, Server,
@@ -233,8 +253,6 @@ pub const INERT: &[&str] = &[
     "ksql.server.command.topic.rate.limit",
     "ksql.server.preconditions",
     "ksql.server.sni.check.enable",
-    "ksql.heartbeat.enable",
-    "ksql.lag.reporting.enable",
     "ksql.endpoint.logging.log.queries",
     "ksql.endpoint.migrate.query",
     "ksql.extension.dir",
@@ -249,7 +267,6 @@ pub const INERT: &[&str] = &[
     "ksql.query.pull.max.hourly.bandwidth.megabytes",
     "ksql.query.pull.thread.pool.size",
     "ksql.query.pull.router.thread.pool.size",
-    "ksql.query.pull.forwarding.timeout.ms",
     "ksql.query.push.v2.registry.installed",
     "ksql.query.push.v2.alos.enabled",
     "ksql.query.push.v2.continuation.tokens.enabled",

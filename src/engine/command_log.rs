@@ -52,8 +52,65 @@ impl Command {
     }
 }
 
-/// A command and its place, or why what stands there is none.
-pub type Placed = (Offset, Result<Command, String>);
+/// What a node did beside the commands; it changes nothing of the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// it removes what the command at this place left
+    Claimed {
+        /// the command's place
+        of: Offset,
+        /// who
+        by: String,
+        /// those that it takes for dead, who would have removed it otherwise
+        over: Vec<String>,
+    },
+    /// what the command at this place left is removed
+    Cleaned {
+        /// the command's place
+        of: Offset,
+        /// by whom; empty: by the command's submitter
+        by: String,
+    },
+}
+
+impl Note {
+    /// The same about the command at another place.
+    #[must_use]
+    pub fn about(self, of: Offset) -> Self {
+        match self {
+            Self::Claimed { by, over, .. } => Self::Claimed { of, by, over },
+            Self::Cleaned { by, .. } => Self::Cleaned { of, by },
+        }
+    }
+
+    /// The command's place.
+    pub fn of(&self) -> Offset {
+        match self {
+            Self::Claimed { of, .. } | Self::Cleaned { of, .. } => *of,
+        }
+    }
+}
+
+/// A note as it is written.
+#[derive(Serialize, Deserialize)]
+struct NoteRecord {
+    version: u32,
+    note: Note,
+}
+
+/// What stands in the command topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// an accepted statement
+    Command(Command),
+    /// what a node did
+    Note(Note),
+}
+
+/// An entry and its place, or why what stands there is none.
+pub type Placed = (Offset, Result<Entry, String>);
 
 /// The command topic of a service.
 pub struct CommandLog {
@@ -67,7 +124,7 @@ impl CommandLog {
     /// # Errors
     /// If the log says no.
     pub fn open(log: Arc<dyn Log>, service_id: &str) -> Result<Self, Diagnostic> {
-        let topic = TopicName::new(format!("{TOPIC_PREFIX}{service_id}{TOPIC_SUFFIX}"));
+        let topic = Self::topic_of(service_id);
         if log.describe(&topic)?.is_none() {
             let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas: 1, cleanup: Cleanup::default() };
             match log.create_topic(&spec) {
@@ -77,6 +134,11 @@ impl CommandLog {
             }
         }
         Ok(Self { log, at: TopicPartition::new(topic, 0) })
+    }
+
+    /// The command topic of a service.
+    pub fn topic_of(service_id: &str) -> TopicName {
+        TopicName::new(format!("{TOPIC_PREFIX}{service_id}{TOPIC_SUFFIX}"))
     }
 
     /// The service whose command topic this is, if it is one.
@@ -89,17 +151,50 @@ impl CommandLog {
     /// # Errors
     /// If it could not be made durable. It may be there nevertheless: ask [`Self::read`] once the log is [`Self::sure`].
     pub fn append(&self, command: &Command) -> Result<i64, Diagnostic> {
-        let json =
-            serde_json::to_vec(command).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))?;
+        let offset = self.append_json(&[json(command)?])?;
+        self.log.sync()?;
+        Ok(offset)
+    }
+
+    /// Appends a note. Gives its place.
+    ///
+    /// # Errors
+    /// If the log says no.
+    pub fn append_note(&self, note: &Note) -> Result<Offset, Diagnostic> {
+        self.append_json(&[json(&NoteRecord { version: VERSION, note: note.clone() })?])
+    }
+
+    /// Appends entries to an empty topic, all or none.
+    ///
+    /// # Errors
+    /// If the log says no, or somebody else was faster.
+    pub fn append_all(&self, entries: &[Entry]) -> Result<(), Diagnostic> {
+        let record = |entry: &Entry| match entry {
+            Entry::Command(command) => json(command),
+            Entry::Note(note) => json(&NoteRecord { version: VERSION, note: note.clone() }),
+        };
+        let records = entries.iter().map(record).collect::<Result<Vec<_>, _>>()?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let base = self.append_json(&records)?;
+        self.log.sync()?;
+        if base == 0 {
+            return Ok(());
+        }
+        Err(Diagnostic::user(format!("somebody wrote to the command topic meanwhile; the entries begin at {base}"))
+            .help("stop all nodes of the service and restore again with --replace"))
+    }
+
+    fn append_json(&self, records: &[Vec<u8>]) -> Result<Offset, Diagnostic> {
         let append = Append {
             to: self.at.clone(),
-            timestamps: vec![NO_TIMESTAMP].into(),
-            keys: BinaryArray::from_opt_vec(vec![None]),
-            values: BinaryArray::from_opt_vec(vec![Some(&json)]),
+            timestamps: vec![NO_TIMESTAMP; records.len()].into(),
+            keys: BinaryArray::from_opt_vec(vec![None; records.len()]),
+            values: BinaryArray::from_opt_vec(records.iter().map(|json| Some(json.as_slice())).collect()),
             headers: None,
         };
         let receipt = self.log.commit(Commit { outputs: vec![append], ..Commit::default() })?;
-        self.log.sync()?;
         Ok(receipt.base_offsets.first().copied().unwrap_or_default())
     }
 
@@ -112,7 +207,7 @@ impl CommandLog {
         Ok(self.log.sync()?)
     }
 
-    /// Commands from `from` to the end, with their places; what cannot be read is given as the reason. Gives also where to read on.
+    /// Commands and notes from `from` to the end, with their places; what cannot be read is given as the reason. Gives also where to read on.
     ///
     /// # Errors
     /// If the log cannot be read at all.
@@ -122,7 +217,7 @@ impl CommandLog {
         loop {
             let fetched = self.log.read(&self.at, next, ReadLimit::default())?;
             for row in 0..fetched.batch.len() {
-                commands.push((fetched.batch.offsets[row], command(&fetched.batch, row)));
+                commands.push((fetched.batch.offsets[row], entry(&fetched.batch, row)));
             }
             next = fetched.next.max(next);
             if next >= fetched.end {
@@ -132,13 +227,24 @@ impl CommandLog {
     }
 }
 
-fn command(batch: &RawBatch, row: usize) -> Result<Command, String> {
+fn json(record: &impl Serialize) -> Result<Vec<u8>, Diagnostic> {
+    serde_json::to_vec(record).map_err(|e| Diagnostic::user(format!("the command cannot be written: {e}")))
+}
+
+fn entry(batch: &RawBatch, row: usize) -> Result<Entry, String> {
     if batch.values.is_null(row) {
         return Err("the record is empty".to_owned());
     }
-    let command: Command = serde_json::from_slice(batch.values.value(row)).map_err(|e| e.to_string())?;
-    if command.version > VERSION {
-        return Err(format!("it has form {}, this release reads {VERSION}", command.version));
+    let json = batch.values.value(row);
+    let (version, entry) = match serde_json::from_slice::<Command>(json) {
+        Ok(command) => (command.version, Entry::Command(command)),
+        Err(error) => match serde_json::from_slice::<NoteRecord>(json) {
+            Ok(record) => (record.version, Entry::Note(record.note)),
+            Err(_) => return Err(error.to_string()),
+        },
+    };
+    if version > VERSION {
+        return Err(format!("it has form {version}, this release reads {VERSION}"));
     }
-    Ok(command)
+    Ok(entry)
 }

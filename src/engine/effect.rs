@@ -113,7 +113,12 @@ impl EffectContext<'_> {
 
 /// The consumer group of a persistent query.
 pub fn group(service_id: &str, id: &str) -> String {
-    format!("_confluent-ksql-{service_id}query_{id}")
+    format!("{}query_{id}", group_prefix(service_id))
+}
+
+/// What the names of all groups and internal topics of a service begin with.
+pub fn group_prefix(service_id: &str) -> String {
+    format!("_confluent-ksql-{service_id}")
 }
 
 /// Applies a change to a catalog.

@@ -4,7 +4,7 @@
 //! another node only this node's part is carried out (its tasks, its copy of state); topics, groups and changelogs are the submitter's. And a
 //! command that cannot be read, does not apply, or whose query does not start is reported and passed over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::Engine;
-use super::command_log::Command;
+use super::command_log::{Command, Entry, Placed};
 use super::effect::{self, Change, Effect, Start};
 use super::fold::Fold;
+use super::leftovers::Unfinished;
 use super::write::Unsettled;
 use crate::catalog::{Catalog, Source};
 use crate::diagnostic::{Diagnostic, ErrorClass};
@@ -50,6 +51,11 @@ impl Place {
         self.last
     }
 
+    /// Where to read on.
+    pub fn next(&self) -> Offset {
+        self.next
+    }
+
     /// Goes on to `offset`; gives the place before.
     fn step(&mut self, offset: Offset) -> Offset {
         self.next = self.next.max(offset + 1);
@@ -72,11 +78,14 @@ impl Engine {
         built_in.into_iter().for_each(|source| catalog.put_source(source));
         let mut starts: BTreeMap<QueryId, Start> = BTreeMap::new();
         let mut place = self.inner.place.lock();
-        let (commands, next) = self.inner.commands.read(place.next)?;
-        for (offset, command) in commands {
+        let (entries, next) = self.inner.commands.read(place.next)?;
+        let mut unfinished = Unfinished::default();
+        for entry in entries {
+            let Some((offset, command)) = self.command_of(entry, &mut unfinished) else { continue };
             let previous = place.step(offset);
             match command.map_err(Diagnostic::user).and_then(|c| self.fold().effect(&c, previous, &catalog)) {
                 Ok(effect) => {
+                    self.replayed(offset, &effect, &starts, &mut unfinished);
                     effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change));
                     for id in &effect.stops {
                         starts.remove(id);
@@ -89,6 +98,11 @@ impl Engine {
             }
         }
         place.next = place.next.max(next);
+        drop(place);
+        *self.inner.unfinished.lock() = unfinished;
+        if !self.inner.log.is_shared() {
+            self.sweep();
+        }
         for start in starts.values() {
             let paused = catalog.query(start.query.id.as_str()).is_some_and(|q| q.paused);
             if let Err(error) = self.start(start, paused) {
@@ -102,40 +116,46 @@ impl Engine {
 
     /// Applies commands up to the end, settling one of this node's that was unsettled; true if there were some.
     pub(super) fn follow(&self, place: &mut Place) -> Result<bool, Diagnostic> {
-        let before = place.last;
+        let before = place.next;
         if let Some(Err(error)) = self.settle(place)? {
             tracing::warn!("a command whose write failed is in the command topic, but: {error}");
         }
-        Ok(place.last > before)
+        Ok(place.next > before)
     }
 
     /// Applies commands up to the end. Gives what the unsettled command did, if it was among them.
     pub(super) fn advance(&self, place: &mut Place) -> Result<Option<Result<Effect, Diagnostic>>, Diagnostic> {
-        let (commands, next) = self.inner.commands.read(place.next)?;
-        let mut settled = None;
-        for (offset, command) in commands {
+        let (entries, next) = self.inner.commands.read(place.next)?;
+        let (mut settled, mut later) = (None, Vec::new());
+        for entry in entries {
+            let command = self.command_of(entry, &mut self.inner.unfinished.lock());
+            let Some((offset, command)) = command else { continue };
             match place.unsettled.take_if(|own| own.is(&command)) {
                 Some(_) => settled = Some(self.apply_own(place, offset, command, None)),
-                None => self.apply_foreign(place, offset, command),
+                None => self.apply_foreign(place, offset, command, &mut later),
             }
         }
         place.next = place.next.max(next);
+        self.start_later(later);
         Ok(settled)
     }
 
     /// Applies commands up to this node's own at `own`, which was worked out as `effect`. Gives what it did at its place.
     pub(super) fn follow_to(&self, place: &mut Place, own: Offset, effect: Effect) -> Result<Effect, Diagnostic> {
-        let (mut effect, mut answer) = (Some(effect), None);
+        let (mut effect, mut answer, mut later) = (Some(effect), None, Vec::new());
         let deadline = Instant::now() + READ_BACK;
         while answer.is_none() {
             let read = self.inner.commands.read(place.next).map_err(|e| unread(own, &e.message))?;
-            for (offset, command) in read.0 {
+            for entry in read.0 {
+                let command = self.command_of(entry, &mut self.inner.unfinished.lock());
+                let Some((offset, command)) = command else { continue };
                 match effect.take_if(|_| offset == own) {
                     Some(effect) => answer = Some(self.apply_own(place, own, command, Some(effect))),
-                    None => self.apply_foreign(place, offset, command),
+                    None => self.apply_foreign(place, offset, command, &mut later),
                 }
             }
             place.next = place.next.max(read.1);
+            self.start_later(std::mem::take(&mut later));
             if answer.is_none() {
                 if place.last >= own || Instant::now() > deadline {
                     return Err(unread(own, "it was not found there"));
@@ -151,13 +171,40 @@ impl Engine {
         Fold { registry: inner.registry, config: &inner.config, service_id: &inner.service_id }
     }
 
-    fn apply_foreign(&self, place: &mut Place, offset: Offset, command: Result<Command, String>) {
+    /// The command of an entry; a note is taken in.
+    fn command_of(
+        &self,
+        (offset, entry): Placed,
+        unfinished: &mut Unfinished,
+    ) -> Option<(Offset, Result<Command, String>)> {
+        match entry {
+            Ok(Entry::Command(command)) => Some((offset, Ok(command))),
+            Ok(Entry::Note(note)) => {
+                self.heard(offset, &note, unfinished);
+                None
+            }
+            Err(reason) => Some((offset, Err(reason))),
+        }
+    }
+
+    fn apply_foreign(
+        &self,
+        place: &mut Place,
+        offset: Offset,
+        command: Result<Command, String>,
+        later: &mut Vec<QueryId>,
+    ) {
         let previous = place.step(offset);
         let catalog = self.catalog();
         match command.map_err(Diagnostic::user).and_then(|c| self.fold().effect(&c, previous, &catalog)) {
             Ok(effect) => {
+                self.note_leftovers(offset, &effect);
+                let left = self.running_leftovers(&effect);
                 self.swap(&catalog, &effect);
-                self.carry_out_foreign(&effect);
+                self.carry_out_foreign(&effect, later);
+                if let Some(left) = left {
+                    self.clean_again(place, offset, &left);
+                }
             }
             Err(error) => tracing::warn!(offset, "command of another node passed over: {error}"),
         }
@@ -178,6 +225,7 @@ impl Engine {
             Some(effect) => effect,
             None => {
                 let effect = self.fold().effect(&command, previous, &catalog)?;
+                self.await_clean(place, &effect)?;
                 self.make_missing_topics(&effect)?;
                 effect
             }
@@ -185,8 +233,10 @@ impl Engine {
         if let Some(status) = &mut effect.status {
             status.sequence = offset;
         }
+        self.note_leftovers(offset, &effect);
         self.swap(&catalog, &effect);
-        self.carry_out(&effect)?;
+        self.carry_out(&mut effect)?;
+        self.finished(offset);
         Ok(effect)
     }
 
@@ -210,32 +260,74 @@ impl Engine {
         *self.inner.catalog.write() = Arc::new(changed);
     }
 
-    fn carry_out(&self, effect: &Effect) -> Result<(), Diagnostic> {
+    fn carry_out(&self, effect: &mut Effect) -> Result<(), Diagnostic> {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
+            self.inner.not_started.lock().remove(id);
             if let Err(error) = self.write_twice(|| Ok(self.inner.runtime.forget(id)?)) {
                 tracing::warn!(query = %id, "not all of a stopped query is forgotten: {error}");
                 let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
                 self.write_twice(|| Ok(self.inner.log.forget(&owner)?))?;
             }
         }
-        self.run(effect)?;
+        match (self.run(effect), &effect.start) {
+            (Ok(()), _) => {}
+            // It is declared now, on all nodes, and is tried again.
+            (Err(error), Some(start)) if self.inner.log.is_shared() => {
+                effect.warnings.push(format!("query {} does not run yet: {}", start.query.id, error.message));
+            }
+            (Err(error), _) => return Err(error),
+        }
         for topic in &effect.deletes {
             self.write_twice(|| self.delete_topic(topic))?;
         }
         Ok(())
     }
 
-    /// This node's part of another node's command.
-    fn carry_out_foreign(&self, effect: &Effect) {
+    /// This node's part of another node's command; what it starts is put among `later`.
+    fn carry_out_foreign(&self, effect: &Effect, later: &mut Vec<QueryId>) {
         for id in &effect.stops {
             self.inner.plans.write().remove(id);
-            if let Err(error) = self.inner.runtime.release(id) {
+            self.inner.not_started.lock().remove(id);
+            later.retain(|waiting| waiting != id);
+            let released = match self.inner.runtime.status(id) {
+                Some(_) => self.inner.runtime.release(id).map_err(Diagnostic::from),
+                None => {
+                    let owner = Owner::new(effect::group(&self.inner.service_id, id.as_str()));
+                    self.inner.log.release(&owner).map_err(Diagnostic::from)
+                }
+            };
+            if let Err(error) = released {
                 tracing::warn!(query = %id, "not all of a stopped query is let go of: {error}");
             }
         }
-        if let Err(error) = self.run(effect) {
-            tracing::warn!("a command of another node is not carried out in full: {error}");
+        // One that is still to be started is paused by what the catalog says.
+        for (id, paused) in effect.pauses.iter().filter(|(id, _)| self.inner.runtime.status(id).is_some()) {
+            let done = if *paused { self.inner.runtime.pause(id) } else { self.inner.runtime.resume(id) };
+            if let Err(error) = done {
+                tracing::warn!(query = %id, "a query is not paused or resumed: {error}");
+            }
+        }
+        let Some(start) = &effect.start else { return };
+        let id = &start.query.id;
+        self.inner.plans.write().insert(id.clone(), start.clone());
+        if start.replaces && self.inner.runtime.status(id).is_some() {
+            // It is started again below.
+            let _ = self.inner.runtime.stop(id);
+        }
+        later.retain(|waiting| waiting != id);
+        later.push(id.clone());
+    }
+
+    /// Starts what is left of the queries that commands just read have started: a query that a later one drops makes no topics any more.
+    fn start_later(&self, later: Vec<QueryId>) {
+        let catalog = self.catalog();
+        for id in later {
+            let Some(start) = self.inner.plans.read().get(&id).cloned() else { continue };
+            let paused = catalog.query(id.as_str()).is_some_and(|q| q.paused);
+            if let Err(error) = self.start(&start, paused) {
+                tracing::warn!(query = %id, "a query of another node is not started here: {error}");
+            }
         }
     }
 
@@ -315,7 +407,8 @@ impl Drop for Follower {
 }
 
 fn work(engine: &Engine, ended: &AtomicBool) {
-    let (mut looks, mut failing) = (0_u32, false);
+    let (mut looks, mut failing, mut seen) = (0_u32, false, BTreeSet::new());
+    let mut swept = Instant::now();
     while !ended.load(Ordering::SeqCst) {
         match engine.catch_up() {
             Ok(_) => failing = false,
@@ -328,6 +421,14 @@ fn work(engine: &Engine, ended: &AtomicBool) {
         looks = looks.wrapping_add(1);
         if looks.is_multiple_of(RETRY_LOOKS) {
             engine.start_missing();
+            engine.sweep();
+        }
+        if swept.elapsed() >= engine.grace() {
+            swept = Instant::now();
+            match engine.sweep_push_queries(&seen) {
+                Ok(now) => seen = now,
+                Err(error) => tracing::debug!("what push queries left is not removed yet: {error}"),
+            }
         }
         std::thread::park_timeout(INTERVAL);
     }

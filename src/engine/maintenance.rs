@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::command_log::CommandLog;
+use super::command_log::{CommandLog, Entry};
 use super::fold::Fold;
 use super::{Engine, effect, processing_log};
 use crate::catalog::Catalog;
@@ -94,7 +94,12 @@ fn commands(log: &Arc<EmbeddedLog>, config: &Config, report: &mut CheckReport) -
             }
         };
         let mut previous = -1;
-        for (offset, command) in read {
+        for (offset, entry) in read {
+            let command = match entry {
+                Ok(Entry::Note(_)) => continue,
+                Ok(Entry::Command(command)) => Ok(command),
+                Err(reason) => Err(reason),
+            };
             match command.map_err(Diagnostic::user).and_then(|c| fold.effect(&c, previous, &catalog)) {
                 Ok(effect) => effect.changes.iter().for_each(|change| effect::apply(&mut catalog, change)),
                 Err(error) => report.problem(format!(

@@ -4,12 +4,15 @@
 //! of the catalog ([`effect`]), and only if all are good carries them out one by one: topics, command log, catalog, queries. The subtle
 //! thing: a text with a wrong statement has done nothing at all, and a command that no longer applies never stops a start.
 
+pub mod cluster;
+pub mod command_backup;
 pub mod command_log;
 pub mod effect;
 mod fold;
 mod follow;
 pub mod insert;
 pub mod json_rows;
+mod leftovers;
 pub mod maintenance;
 pub mod outcome;
 pub mod print;
@@ -37,7 +40,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::function::Registry;
-use crate::runtime::{QuerySpec, QueryState, Runtime, RuntimeConfig};
+use crate::runtime::{QueryError, QuerySpec, QueryState, Runtime, RuntimeConfig};
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
 #[cfg(feature = "kafka")]
 use crate::topic::kafka::{KafkaLog, KafkaOptions};
@@ -48,6 +51,7 @@ use crate::types::{QueryId, TopicName};
 use command_log::CommandLog;
 use effect::Start;
 use follow::{Follower, Place};
+use leftovers::Unfinished;
 
 pub use outcome::*;
 pub use records::{Headers, RawRecord, ReadRecord, RecordPage, TopicDetail};
@@ -107,8 +111,16 @@ struct Inner {
     plans: RwLock<BTreeMap<QueryId, Start>>,
     /// how far commands are applied; held while one is
     place: Mutex<Place>,
+    /// what is not known to be removed
+    unfinished: Mutex<Unfinished>,
+    /// why queries that are declared do not run here, and since when
+    not_started: Mutex<BTreeMap<QueryId, QueryError>>,
+    /// names this engine among those that write to the command topic
+    instance: String,
     test: Option<TestMode>,
     transient: Mutex<push::TransientQueries>,
+    /// reads what other nodes have; `None`: nobody does
+    peers: RwLock<Option<Arc<dyn cluster::Peers>>>,
 }
 
 impl Engine {
@@ -141,11 +153,18 @@ impl Engine {
             catalog: RwLock::new(Arc::new(Catalog::default())),
             plans: RwLock::default(),
             place: Mutex::new(Place::start()),
+            unfinished: Mutex::default(),
+            not_started: Mutex::default(),
+            instance: format!("{:016x}", rand::random::<u64>()),
             test: config.test,
             transient: Mutex::default(),
+            peers: RwLock::default(),
         };
         let mut engine = Self { follower: None, inner: Arc::new(inner) };
         engine.replay(built_in)?;
+        if config.log.is_none() {
+            engine.sweep_own_push_queries();
+        }
         if engine.inner.log.is_shared() && !config.manual {
             engine.follower = Some(Follower::start(engine.clone())?);
         }
@@ -237,7 +256,31 @@ impl Engine {
         self.inner.log.sync().map_err(Into::into)
     }
 
+    /// Starts a query; why it cannot be started is remembered, for it counts as failed until it is.
     fn start(&self, start: &Start, paused: bool) -> Result<(), Diagnostic> {
+        let started = self.try_start(start, paused);
+        let mut not_started = self.inner.not_started.lock();
+        match &started {
+            Ok(()) => drop(not_started.remove(&start.query.id)),
+            Err(error) => {
+                let error = QueryError {
+                    at_ms: self.now_ms(),
+                    class: error.class,
+                    message: error.message.clone(),
+                    task: (0, 0),
+                };
+                not_started.insert(start.query.id.clone(), error);
+            }
+        }
+        started
+    }
+
+    /// Why a declared query does not run here, if it does not.
+    pub(crate) fn not_started(&self, id: &QueryId) -> Option<QueryError> {
+        self.inner.not_started.lock().get(id).cloned()
+    }
+
+    fn try_start(&self, start: &Start, paused: bool) -> Result<(), Diagnostic> {
         let config = settings::merged(&self.inner.config, &start.query.properties)?;
         let mut settings = settings::query(&config);
         if let Some(test) = &self.inner.test {
@@ -303,6 +346,7 @@ fn open_kafka(
         internal_replicas: internal_replicas(properties),
         exactly_once: properties.text("processing.guarantee").is_none_or(|g| g.starts_with("exactly_once")),
         namespace: config.namespace.clone(),
+        advertised: properties.text(config::ADVERTISED_LISTENER).filter(|url| !url.is_empty()).map(str::to_owned),
     };
     Ok(KafkaLog::open(options, clock.clone())?)
 }

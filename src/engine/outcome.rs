@@ -278,6 +278,8 @@ pub struct QueryLine {
     pub query_type: String,
     /// RUNNING, ERROR, PAUSED, RESTORING, …
     pub state: String,
+    /// while it is RESTORING: how far it is, in words
+    pub restoring: Option<String>,
     /// sink name
     pub sink: Option<String>,
     /// sink topic

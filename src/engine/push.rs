@@ -87,7 +87,7 @@ pub fn start(
     let shape = Shape { key_count: 0, is_table: bound.is_table, window: bound.window };
     let plan = StreamNode::plan(StreamOp::Client, vec![bound.plan.clone()], schema.as_ref().clone(), shape)
         .map_err(internal)?;
-    let group = format!("_confluent-ksql-{}{id}", engine.service_id());
+    let group = format!("{}{id}", super::effect::group_prefix(engine.service_id()));
     let rules = settings::rules(config)?;
     let topology = lower(&plan, &Lowering { group: group.clone(), materialize: false, rules }).map_err(internal)?;
     let queue = ClientQueue::new(CLIENT_QUEUE_ROWS.max(1024), config.size(PUSH_BUFFER_BYTES));

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use super::{Engine, insert, json_rows};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::topic::partitioner::partition_for;
-use crate::topic::{Append, Commit, NO_TIMESTAMP, ReadLimit, TopicPartition, headers_type};
+use crate::topic::{Append, Cleanup, Commit, NO_TIMESTAMP, ReadLimit, TopicPartition, TopicSpec, headers_type};
 use crate::types::{TopicName, fold};
 
 /// Headers of one record: keys with values.
@@ -166,6 +166,15 @@ impl Engine {
         let bounds = |p| self.log().bounds(&TopicPartition::new(name, p)).map(|b| (b.start, b.end));
         let partitions = (0..spec.partitions).map(bounds).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(TopicDetail { name: name.to_owned(), partitions }))
+    }
+
+    /// Makes a topic of so many partitions.
+    ///
+    /// # Errors
+    /// A name that is taken or not allowed, or fewer than one partition.
+    pub fn create_topic(&self, name: &str, partitions: i32) -> Result<(), Diagnostic> {
+        let spec = TopicSpec { name: TopicName::new(name), partitions, replicas: 1, cleanup: Cleanup::default() };
+        Ok(self.log().create_topic(&spec)?)
     }
 
     /// Inserts rows given as objects: fields are columns, keys included; ROWTIME sets the timestamp. `target` is a name as in SQL.

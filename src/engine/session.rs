@@ -46,6 +46,8 @@ impl Topics for DryTopics<'_> {
     fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
         match self.planned.get(name) {
             Some(planned) => Ok(planned.clone()),
+            // What is being deleted counts as gone; who makes it anew waits until it is.
+            None if self.engine.inner.unfinished.lock().deletes(name) => Ok(None),
             None => Ok(self.engine.log().describe(name)?),
         }
     }

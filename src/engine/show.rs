@@ -13,10 +13,11 @@ use super::outcome::{
 use super::{Engine, Session, effect, pull, settings};
 use crate::analyzer::{AnalysisContext, relation};
 use crate::catalog::{Catalog, PersistentQuery, QueryKind, Source, SourceKind};
-use crate::config::{Editable, PROPERTIES, Scope};
+use crate::config::secret::{HIDDEN, is_secret};
+use crate::config::{self, Editable, PROPERTIES, Scope};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Lowering, lower};
-use crate::runtime::QueryState;
+use crate::runtime::{QueryState, restoring};
 use crate::sql::ast::{AssertTopic, Describe, ExplainTarget, Ident, Show, Statement};
 use crate::topic::{Owner, TopicPartition};
 use crate::types::{Column, LogicalSchema, TopicName};
@@ -128,6 +129,7 @@ fn query_line(query: &PersistentQuery, engine: &Engine) -> QueryLine {
         id: query.id.to_string(),
         query_type: "PERSISTENT".into(),
         state,
+        restoring: restoring(&engine.runtime().restored(&query.id)),
         sink: Some(query.sink.to_string()),
         sink_topic: Some(query.sink_topic.to_string()),
         text: query.text.clone(),
@@ -169,6 +171,9 @@ fn source_description(source: &Arc<Source>, extended: bool, engine: &Engine) -> 
                     .push_str(&format!("{}: consumed {} produced {} ", query.id, status.rows_in, status.rows_out));
                 description.error_stats.extend(status.errors.iter().map(|e| format!("{}: {} ", query.id, e.message)));
             }
+            description
+                .error_stats
+                .extend(engine.not_started(&query.id).iter().map(|e| format!("{}: {} ", query.id, e.message)));
             description.offsets.push(offsets(query, engine)?);
         }
         if consumed == 0 && description.statistics.is_empty() {
@@ -205,6 +210,7 @@ fn queries(extended: bool, engine: &Engine) -> Result<Description, Diagnostic> {
         id: id.to_string(),
         query_type: "PUSH".into(),
         state: engine.runtime().status(id).map_or_else(|| "STOPPED".to_owned(), |s| state_word(s.state)),
+        restoring: None,
         sink: None,
         sink_topic: None,
         text: text.clone(),
@@ -218,9 +224,11 @@ fn query_description(query: &PersistentQuery, engine: &Engine) -> Result<QueryDe
     let start = plans.get(&query.id);
     let status = engine.runtime().status(&query.id);
     let sink = catalog.source(query.sink.as_str());
+    let not_started = engine.not_started(&query.id);
     let errors = status
         .iter()
         .flat_map(|s| &s.errors)
+        .chain(&not_started)
         .map(|e| (e.at_ms, format!("{:?}", e.class).to_uppercase(), e.message.clone()));
     Ok(QueryDescription {
         line: query_line(query, engine),
@@ -297,6 +305,7 @@ fn explain_statement(statement: &Statement, session: &Session) -> Result<Descrip
             id: String::new(),
             query_type: if sink.is_some() { "PERSISTENT" } else { "PUSH" }.into(),
             state: String::new(),
+            restoring: None,
             sink: sink.as_ref().map(|s| s.name.to_string()),
             sink_topic: sink.as_ref().map(|s| s.topic.to_string()),
             text,
@@ -320,6 +329,7 @@ fn pull_description(text: String, explained: pull::Explained, session: &Session)
             id: String::new(),
             query_type: "PULL".into(),
             state: String::new(),
+            restoring: None,
             sink: None,
             sink_topic: None,
             text,
@@ -336,9 +346,18 @@ fn pull_description(text: String, explained: pull::Explained, session: &Session)
     }
 }
 
-/// Internal topics of the service are shown with ALL only.
-fn is_hidden(name: &TopicName) -> bool {
-    name.as_str().starts_with('_')
+/// True for a topic that is shown with ALL only: one that matches a pattern of `ksql.hidden.topics`, where `.*` stands for anything.
+fn is_hidden(name: &TopicName, patterns: &str) -> bool {
+    patterns.split(',').map(str::trim).any(|pattern| matches(pattern, name.as_str()))
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once(".*") {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len()).filter(|&at| rest.is_char_boundary(at)).any(|at| matches(after, &rest[at..]))
+        }),
+    }
 }
 
 fn topics(all: bool, extended: bool, engine: &Engine) -> Result<Description, Diagnostic> {
@@ -362,29 +381,37 @@ fn topics(all: bool, extended: bool, engine: &Engine) -> Result<Description, Dia
             consumers: (n, n),
         }
     };
-    let topics = engine.log().topics()?.into_iter().filter(|t| all || !is_hidden(&t.name)).map(line).collect();
+    let hidden = engine.config().text(config::HIDDEN_TOPICS).unwrap_or_default();
+    let shown = engine.log().topics()?.into_iter().filter(|t| all || !is_hidden(&t.name, hidden));
+    let topics = shown.map(line).collect();
     Ok(Description::Topics { topics, extended })
 }
 
 fn properties(session: &Session) -> Description {
-    let server = session.engine().config().overrides();
-    let lines = PROPERTIES.iter().map(|p| {
-        let (overridden_by, value) = match (session.properties.get(p.name), server.get(p.name)) {
-            (Some(value), _) => ("SESSION", value.clone()),
-            (None, Some(value)) => ("SERVER", value.clone()),
-            (None, None) => ("", p.default.unwrap_or_default().to_owned()),
+    let server = session.engine().config();
+    let line = |name: &str, scope: Scope, default: Option<&str>, editable: bool| {
+        let (overridden_by, value) = match (session.properties.get(name), server.shown(name)) {
+            (Some(value), _) => ("SESSION", value.as_str()),
+            (None, Some(value)) => ("SERVER", value),
+            (None, None) => ("", default.unwrap_or_default()),
         };
-        let secret = ["password", "secret", "sasl.jaas", "ssl.key"].iter().any(|w| p.name.contains(w));
-        let scope: Scope = p.scope;
+        let hidden = is_secret(name) || name.starts_with("ksql.functions.");
         PropertyLine {
-            name: p.name.to_owned(),
+            name: name.to_owned(),
             scope: scope.name().to_owned(),
             overridden_by: overridden_by.to_owned(),
-            value: if secret || p.name.starts_with("ksql.functions.") { "[hidden]".to_owned() } else { value },
-            editable: p.editable == Editable::Session,
+            value: if hidden { HIDDEN } else { value }.to_owned(),
+            editable,
         }
+    };
+    let known = PROPERTIES.iter().map(|p| line(p.name, p.scope, p.default, p.editable == Editable::Session));
+    // What was set for Kafka's clients, the registry and the like.
+    let passed_on = server.overrides().keys().filter(|name| config::property(name).is_none());
+    let passed_on = passed_on.map(|name| {
+        let scope = if name.starts_with("ksql.") { Scope::Ksql } else { Scope::Streams };
+        line(name, scope, None, false)
     });
-    Description::Properties(lines.collect())
+    Description::Properties(known.chain(passed_on).collect())
 }
 
 fn function(name: &Ident, engine: &Engine) -> Result<Description, Diagnostic> {
@@ -458,5 +485,23 @@ fn assert_topic(assert: &AssertTopic, engine: &Engine) -> Result<Description, Di
             return Err(Diagnostic::user(failure).at(assert.topic.span()));
         }
         std::thread::park_timeout(Duration::from_millis(100).min(deadline - Instant::now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_topics_are_those_of_the_patterns() {
+        let patterns = config::property(config::HIDDEN_TOPICS).and_then(|p| p.default).unwrap();
+        let hidden = |name: &str| is_hidden(&TopicName::new(name), patterns);
+        for name in ["_confluent-ksql-default__command_topic", "__consumer_offsets", "_schemas", "connect-status"] {
+            assert!(hidden(name), "{name}");
+        }
+        for name in ["orders", "_mine", "my_confluent", "_schemas2", "default_ksql_processing_log"] {
+            assert!(!hidden(name), "{name}");
+        }
+        assert!(matches("a.*b.*", "axxbyy") && !matches("a.*b", "axxbyy") && matches(".*", "é"));
     }
 }

@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use super::command_log::Command;
 use super::effect::{self, Effect, EffectContext, Topics};
 use super::fold::identity;
+use super::follow::Place;
 use super::write::Unsettled;
 use super::{Engine, settings};
 use crate::catalog::Catalog;
 use crate::config;
 use crate::diagnostic::Diagnostic;
 use crate::sql::ast::Statement;
-use crate::topic::{Log, TopicError, TopicSpec};
+use crate::topic::{TopicError, TopicSpec};
 use crate::types::TopicName;
 
 /// How often a topic that another node just made is looked for.
@@ -34,8 +35,7 @@ impl Engine {
     ) -> Result<Effect, Diagnostic> {
         let mut place = self.inner.place.lock();
         self.follow(&mut place)?;
-        let catalog = self.catalog();
-        let (effect, partitions) = self.prepare(statement, text, properties, &catalog)?;
+        let (effect, partitions) = self.prepare(statement, text, properties, &place)?;
         if effect.warning.is_some() {
             return Ok(effect);
         }
@@ -65,13 +65,14 @@ impl Engine {
         statement: &Statement,
         text: &str,
         properties: &BTreeMap<String, String>,
-        catalog: &Catalog,
+        place: &Place,
     ) -> Result<(Effect, BTreeMap<String, i32>), Diagnostic> {
+        let catalog = &*self.catalog();
         let config = settings::merged(&self.inner.config, properties)?;
         let settings = settings::analysis(&config)?;
         let mut tries = 0;
         loop {
-            let seen = Seen { log: self.inner.log.as_ref(), partitions: Mutex::default() };
+            let seen = Seen { engine: self, partitions: Mutex::default() };
             let ctx = EffectContext {
                 catalog,
                 registry: self.inner.registry,
@@ -82,6 +83,10 @@ impl Engine {
             };
             let effect = effect::effect(statement, text, &ctx)?;
             if effect.warning.is_none() {
+                if self.inner.unfinished.lock().meets(&effect) {
+                    self.await_clean(place, &effect)?;
+                    continue;
+                }
                 self.check_query_limit(catalog, &effect)?;
                 match self.create_topics(&effect.creates) {
                     Ok(()) => {}
@@ -114,15 +119,18 @@ impl Engine {
     }
 }
 
-/// Topics of the log; remembers what was looked at.
+/// Topics of the log without those that are being deleted; remembers what was looked at.
 struct Seen<'a> {
-    log: &'a dyn Log,
+    engine: &'a Engine,
     partitions: Mutex<BTreeMap<String, i32>>,
 }
 
 impl Topics for Seen<'_> {
     fn topic(&self, name: &TopicName) -> Result<Option<TopicSpec>, Diagnostic> {
-        let found = self.log.describe(name)?;
+        if self.engine.inner.unfinished.lock().deletes(name) {
+            return Ok(None);
+        }
+        let found = self.engine.inner.log.describe(name)?;
         if let Some(topic) = &found {
             self.partitions.lock().insert(name.to_string(), topic.partitions);
         }

@@ -130,6 +130,12 @@ impl Lookup {
         self.boxes.iter().all(|b| b.columns.iter().all(|c| matches!(c, Bound::OneOf(_))))
     }
 
+    /// True if all rows are of one key.
+    pub fn is_one_key(&self) -> bool {
+        let one = |column: &Bound| matches!(column, Bound::OneOf(values) if values.len() == 1);
+        matches!(self.boxes.as_slice(), [only] if only.columns.iter().all(one))
+    }
+
     /// True if some alternative bounds no key column, so that all keys are visited.
     pub fn is_scan(&self) -> bool {
         self.boxes.iter().any(|b| b.columns.first().is_none_or(|c| *c == Bound::Any))

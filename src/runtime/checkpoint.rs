@@ -18,6 +18,7 @@ use crate::topic::{Commit, KeyedSnapshot, Log, Owner, Position, Receipt, StoreId
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv};
 use super::query::QueryShared;
+use super::restore::StoreProgress;
 use super::task::Waker;
 
 /// Bytes of changelog read at a time during restore.
@@ -171,7 +172,7 @@ impl Checkpoint {
         for (node, store) in graph.stores() {
             let id = StoreId { owner: shared.spec.owner.clone(), name: store.name().into(), partition };
             let readable = materialized.is_some_and(|m| m.node() == node);
-            let mark = restore_store(shared, id, store, readable)?;
+            let mark = restore_store(shared, id, store, (sub, readable))?;
             overlays.extend(mark.overlay.clone());
             stores.push(mark);
         }
@@ -442,10 +443,23 @@ fn restore_store(
     shared: &QueryShared,
     id: StoreId,
     store: &mut dyn Store,
-    readable: bool,
+    (sub, readable): (usize, bool),
 ) -> Result<StoreMark, TaskError> {
     let log = shared.log.as_ref();
     let (behind, from) = live_store(log, &id)?;
+    let now_ms = || shared.clock.now_ms();
+    shared.restores.begin(
+        sub,
+        StoreProgress {
+            store: id.name.to_string(),
+            partition: id.partition,
+            from,
+            upto: Some(from),
+            end: log.changelog_end(&id)?,
+            begun_ms: now_ms(),
+            at_ms: now_ms(),
+        },
+    );
     store.attach(behind.clone());
     let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
     let (mut next_block, mut block_bytes) = (from, 0);
@@ -463,6 +477,8 @@ fn restore_store(
             }
             next_block = number + 1;
         }
+        shared.restores.advance(sub, id.partition, &id.name, Some(next_block), now_ms());
     }
+    shared.restores.advance(sub, id.partition, &id.name, None, now_ms());
     Ok(StoreMark { id, next_block, written: from, block_bytes, overlay })
 }

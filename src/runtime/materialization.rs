@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use parking_lot::{Mutex, RwLock};
 
@@ -18,16 +17,13 @@ use crate::plan::topology::{NodeSpec, OperatorSpec, SubTopology, Topology};
 use crate::state::Overlay;
 use crate::state::encoding::{KeyCodec, RESERVED_PREFIX, push_window, split_window};
 use crate::state::overlay::View;
-use crate::topic::{KeyedSnapshot, TopicError};
+use crate::topic::TopicError;
 use crate::types::ChangeBatch;
 
+use super::entries::{ByteRange, Elsewhere, Entries, Entry, RemoteEntries};
 use super::error::{RuntimeError, TaskError};
 use super::graph::input_schemas;
 
-/// Rows that are decoded and run through the suffix at a time, at most.
-const READ_ROWS: usize = 4096;
-/// Rows of the first page: a reader may have enough of them.
-const FIRST_READ_ROWS: usize = 256;
 /// Ranges of keys that one read visits; alternatives past it are not told apart.
 const MAX_RANGES: usize = 65_536;
 
@@ -104,13 +100,38 @@ impl Materialization {
     /// # Errors
     /// If a changelog block is damaged.
     pub fn view(&self) -> Result<Option<MaterializedView>, TaskError> {
-        let mut partitions = Vec::with_capacity(self.partitions.len());
-        for stores in &self.partitions {
+        let (view, missing) = self.view_here()?;
+        Ok(missing.is_empty().then_some(view))
+    }
+
+    /// What is committed now of the partitions that are here and restored, and which are not.
+    ///
+    /// # Errors
+    /// If a changelog block is damaged.
+    pub fn view_here(&self) -> Result<(MaterializedView, Vec<i32>), TaskError> {
+        let (mut partitions, mut missing) = (Vec::with_capacity(self.partitions.len()), Vec::new());
+        for (partition, stores) in (0..).zip(&self.partitions) {
             // the reader's store is the node's first one
-            let Some(overlay) = stores.read().first().cloned() else { return Ok(None) };
+            match stores.read().first().cloned() {
+                Some(overlay) => partitions.push(overlay.view()?),
+                None => missing.push(partition),
+            }
+        }
+        Ok((MaterializedView { plan: self.plan.clone(), partitions, elsewhere: Vec::new() }, missing))
+    }
+
+    /// What is committed now of these partitions; `None` if one of them is not here, or not restored.
+    ///
+    /// # Errors
+    /// If a changelog block is damaged.
+    pub fn view_of(&self, wanted: &[i32]) -> Result<Option<MaterializedView>, TaskError> {
+        let mut partitions = Vec::with_capacity(wanted.len());
+        for partition in wanted {
+            let stores = usize::try_from(*partition).ok().and_then(|p| self.partitions.get(p));
+            let Some(overlay) = stores.and_then(|stores| stores.read().first().cloned()) else { return Ok(None) };
             partitions.push(overlay.view()?);
         }
-        Ok(Some(MaterializedView { plan: self.plan.clone(), partitions }))
+        Ok(Some(MaterializedView { plan: self.plan.clone(), partitions, elsewhere: Vec::new() }))
     }
 }
 
@@ -257,8 +278,10 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
 #[derive(Clone)]
 pub struct MaterializedView {
     plan: Arc<Plan>,
-    /// the store of each partition
+    /// the stores of the partitions that are here
     partitions: Vec<View>,
+    /// those that other nodes have
+    elsewhere: Vec<Elsewhere>,
 }
 
 impl MaterializedView {
@@ -267,7 +290,14 @@ impl MaterializedView {
         self.plan.suffix.last().map_or(&self.plan.store, |(node, _)| node).schema.clone()
     }
 
-    /// Reads the rows of a lookup, partition by partition, in key order within one.
+    /// The same with what other nodes have of it.
+    #[must_use]
+    pub fn with_elsewhere(mut self, elsewhere: Vec<Elsewhere>) -> Self {
+        self.elsewhere = elsewhere;
+        self
+    }
+
+    /// Reads the rows of a lookup, partition by partition, in key order within one; those of other nodes last.
     ///
     /// # Errors
     /// If the operators after the store cannot be made, or the lookup does not fit the key.
@@ -282,60 +312,54 @@ impl MaterializedView {
             None => self.plan.new_suffix()?,
         };
         let window = self.plan.windowed().then(|| lookup.window()).filter(|(s, e)| !s.is_all() || !e.is_all());
+        let entries = Entries::new(self.plan.reader()?, self.partitions.clone(), self.plan.ranges(lookup)?);
         Ok(StateScan {
-            reader: self.plan.reader()?,
+            plan: self.plan.clone(),
             suffix,
-            ranges: self.plan.ranges(lookup)?,
+            entries,
             window,
-            view: self.clone(),
-            at: Place::default(),
-            page: FIRST_READ_ROWS,
-            visited: 0,
+            one_key: lookup.is_one_key(),
+            elsewhere: self.elsewhere.iter().cloned().collect(),
+            reading: None,
             ready: VecDeque::new(),
         })
     }
-}
 
-type ByteRange = (Vec<u8>, Vec<u8>);
+    /// The entries of ranges of encoded keys, for the reader of another node.
+    ///
+    /// # Errors
+    /// If the store's reader cannot be made.
+    pub fn entries(&self, ranges: Vec<ByteRange>) -> Result<Entries, RuntimeError> {
+        Ok(Entries::new(self.plan.reader()?, self.partitions.clone(), ranges))
+    }
+}
 
 /// A read under way: page by page, so that a reader that has enough stops it.
 pub struct StateScan {
-    view: MaterializedView,
-    reader: StateReader,
+    plan: Arc<Plan>,
     suffix: Suffix,
-    ranges: Vec<ByteRange>,
+    entries: Entries,
     /// starts and ends of the windows that are wanted
     window: Option<(Span<i64>, Span<i64>)>,
-    at: Place,
-    /// rows of the next page
-    page: usize,
-    visited: usize,
+    /// all rows are of one key, so they are all of one partition
+    one_key: bool,
+    elsewhere: VecDeque<Elsewhere>,
+    reading: Option<Box<dyn RemoteEntries>>,
     ready: VecDeque<ChangeBatch>,
-}
-
-/// Where a read is.
-#[derive(Default)]
-struct Place {
-    partition: usize,
-    range: usize,
-    /// the next key, if it is not the range's first
-    from: Option<Vec<u8>>,
-    /// windows of the partition that are over do not count; `None` before its first page
-    kept_from: Option<Option<i64>>,
 }
 
 impl StateScan {
     /// The next rows; `None` at the end.
     ///
     /// # Errors
-    /// If the log cannot be read, or what it holds is damaged.
+    /// If the log cannot be read, what it holds is damaged, or another node does not answer.
     pub fn next_rows(&mut self) -> Result<Option<ChangeBatch>, RuntimeError> {
         Ok(self.next_batch()?)
     }
 
     /// Entries of stores that were visited so far.
     pub fn visited(&self) -> usize {
-        self.visited
+        self.entries.visited
     }
 
     fn next_batch(&mut self) -> Result<Option<ChangeBatch>, TaskError> {
@@ -343,67 +367,48 @@ impl StateScan {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(Some(batch));
             }
-            if self.at.partition >= self.view.partitions.len() || self.ranges.is_empty() {
-                return Ok(None);
+            let Some(mut entries) = self.next_entries()? else { return Ok(None) };
+            if let Some((start, end)) = &self.window {
+                entries.retain(|(key, _)| match split_window(key) {
+                    Ok((_, from, to)) => start.contains(&from) && end.contains(&to),
+                    // damaged: decoding says so
+                    Err(_) => true,
+                });
             }
-            let entries = self.read_page()?;
-            if let Some(batch) = self.reader.decode(&entries)? {
+            if let Some(batch) = self.entries.reader.decode(&entries)? {
                 self.ready.extend(run_suffix(&mut self.suffix, batch)?);
             }
         }
     }
 
-    /// Reads a page of one range, without windows that are over, and moves on.
-    fn read_page(&mut self) -> Result<Vec<(Bytes, Bytes)>, TaskError> {
-        let store = &self.view.partitions[self.at.partition];
-        let kept_from = match self.at.kept_from {
-            Some(known) => known,
-            None => *self.at.kept_from.insert(self.reader.kept_from(store)?),
-        };
-        let (first, to) = &self.ranges[self.at.range];
-        let from = self.at.from.as_ref().unwrap_or(first);
-        let mut entries: Vec<(Bytes, Bytes)> = Vec::new();
-        let mut last: Option<Vec<u8>> = None;
-        let mut left = self.page;
-        let window = &self.window;
-        store.range(from, Some(to), &mut |key, row| {
-            left -= 1;
-            let wanted = window.as_ref().is_none_or(|(start, end)| match split_window(key) {
-                Ok((_, from, to)) => start.contains(&from) && end.contains(&to),
-                // damaged: decoding says so
-                Err(_) => true,
-            });
-            if wanted {
-                entries.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(row)));
-            }
-            if left == 0 {
-                last = Some([key, &[0]].concat());
-            }
-            left > 0
-        })?;
-        self.visited += self.page - left;
-        self.page = (self.page * 2).min(READ_ROWS);
-        self.at.from = last;
-        if self.at.from.is_none() {
-            self.at.range += 1;
-            if self.at.range == self.ranges.len() {
-                self.at.range = 0;
-                self.at.partition += 1;
-                self.at.kept_from = None;
-            }
+    /// The next page, from here as long as there is one, then from elsewhere.
+    fn next_entries(&mut self) -> Result<Option<Vec<Entry>>, TaskError> {
+        if let Some(entries) = self.entries.next_page()? {
+            return Ok(Some(entries));
         }
-        if let Some(bound) = kept_from {
-            let kept = entries.iter().map(|(key, _)| self.reader.is_kept(key, bound));
-            let mut kept = kept.collect::<Result<Vec<_>, _>>()?.into_iter();
-            entries.retain(|_| kept.next().unwrap_or(true));
+        loop {
+            if let Some(reading) = &mut self.reading {
+                if let Some(entries) = reading.next_entries()? {
+                    self.entries.visited += entries.len();
+                    return Ok(Some(entries));
+                }
+                self.reading = None;
+            }
+            if self.one_key && self.entries.visited > 0 {
+                return Ok(None);
+            }
+            let Some(next) = self.elsewhere.pop_front() else { return Ok(None) };
+            if self.entries.ranges.is_empty() {
+                return Ok(None);
+            }
+            self.reading = Some(next(&self.entries.ranges)?);
         }
-        Ok(entries)
     }
 }
 
 impl Drop for StateScan {
     fn drop(&mut self) {
-        self.view.plan.idle.lock().push(std::mem::take(&mut self.suffix));
+        self.plan.idle.lock().push(std::mem::take(&mut self.suffix));
     }
 }
 

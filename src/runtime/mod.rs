@@ -9,6 +9,7 @@
 mod checkpoint;
 mod client;
 mod cursor;
+mod entries;
 mod error;
 mod graph;
 mod idle;
@@ -20,6 +21,7 @@ mod query;
 mod recovery;
 mod repartition;
 mod repartition_payload;
+mod restore;
 mod row_time;
 mod rows;
 mod settings;
@@ -40,15 +42,18 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::clock::Clock;
 use crate::operator::LossKind;
+use crate::plan::topology::Topology;
 use crate::topic::{
     Cleanup, Commit, Log, Offset, Owner, Pace, Position, TopicError, TopicPartition, TopicSpec, WatchGuard,
 };
 use crate::types::{QueryId, TopicName};
 
 pub use client::{CLIENT_QUEUE_ROWS, ClientEnd, ClientNext, ClientQueue};
+pub use entries::{ByteRange, Elsewhere, Entries, Entry, RemoteEntries};
 pub use error::{RuntimeError, TaskError};
 pub use materialization::{MaterializedView, StateScan};
 pub use query::{QueryError, QueryState, QueryStatus};
+pub use restore::{StoreProgress, restoring};
 pub use settings::{QuerySettings, QuerySpec, RuntimeConfig, Strictness};
 
 use checkpoint::MemoryBudget;
@@ -57,6 +62,7 @@ use materialization::Materialization;
 use processing_log::ProcessingLog;
 use query::{IdleSignal, QueryShared, RunningQuery, TaskCell, first_position};
 use recovery::Recovery;
+use restore::Restores;
 use task::{Stepped, Task, input_owner};
 use worker::Scheduler;
 
@@ -71,12 +77,21 @@ pub enum Turn {
     Slice,
 }
 
-struct Entry {
+/// A partition of a table whose state is not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingPartition {
+    /// its number
+    pub partition: i32,
+    /// who reads these has it
+    pub inputs: Vec<TopicPartition>,
+}
+
+struct Started {
     query: RunningQuery,
     watches: Mutex<Vec<WatchGuard>>,
 }
 
-impl Entry {
+impl Started {
     /// Stops the tasks at their last commit, unless they are.
     fn end(&self) {
         if !self.query.shared.is_stopped() {
@@ -95,7 +110,7 @@ pub struct Runtime {
     memory: Arc<MemoryBudget>,
     idle: Arc<IdleSignal>,
     recovery: Arc<Recovery>,
-    queries: RwLock<BTreeMap<QueryId, Arc<Entry>>>,
+    queries: RwLock<BTreeMap<QueryId, Arc<Started>>>,
     /// `None`: driven by hand
     scheduler: Option<Arc<Scheduler>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -165,7 +180,7 @@ impl Runtime {
         let query = self.build(spec, starts)?;
         self.recovery.watch(&query.cells);
         let watches = query.cells.chunk_by(|a, b| a.progress.sub == b.progress.sub).filter_map(|c| self.watch(c));
-        let entry = Arc::new(Entry { watches: Mutex::new(watches.collect()), query });
+        let entry = Arc::new(Started { watches: Mutex::new(watches.collect()), query });
         if let Some(client) = &entry.query.shared.spec.client {
             let (cells, scheduler) = (entry.query.cells.clone(), self.scheduler.clone());
             client.on_room(Arc::new(move || wake_all(scheduler.as_ref(), &cells)));
@@ -199,7 +214,7 @@ impl Runtime {
         let entry = self.entry(id)?;
         entry.end();
         let spec = &entry.query.shared.spec;
-        for owner in owners(spec) {
+        for owner in owners(&spec.topology, &spec.owner) {
             self.log.forget(&owner)?;
         }
         for topic in &spec.topology.internal_topics {
@@ -220,7 +235,9 @@ impl Runtime {
         let entry = self.entry(id)?;
         entry.end();
         self.queries.write().remove(id);
-        owners(&entry.query.shared.spec).iter().try_for_each(|owner| self.log.release(owner))?;
+        owners(&entry.query.shared.spec.topology, &entry.query.shared.spec.owner)
+            .iter()
+            .try_for_each(|owner| self.log.release(owner))?;
         Ok(())
     }
 
@@ -262,6 +279,11 @@ impl Runtime {
         self.queries.read().get(id).map(|e| e.query.losses()).unwrap_or_default()
     }
 
+    /// How far the stores are that a query has on this node.
+    pub fn restored(&self, id: &QueryId) -> Vec<StoreProgress> {
+        self.queries.read().get(id).map(|e| e.query.shared.restores.all()).unwrap_or_default()
+    }
+
     /// Bytes that the stores of all queries hold in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.memory.used()
@@ -275,6 +297,38 @@ impl Runtime {
         let entry = self.entry(id)?;
         match &entry.query.shared.materialization {
             Some(materialization) => materialization.view()?.ok_or_else(|| RuntimeError::NotReady(id.clone())),
+            None => Err(RuntimeError::NotMaterialized(id.clone())),
+        }
+    }
+
+    /// The committed state of the partitions that are here, and which are not: their number with the topic partitions that belong to it.
+    ///
+    /// # Errors
+    /// If there is no such query, it keeps nothing to read, or the log fails.
+    pub fn materialized_here(&self, id: &QueryId) -> Result<(MaterializedView, Vec<MissingPartition>), RuntimeError> {
+        let entry = self.entry(id)?;
+        let Some(materialization) = &entry.query.shared.materialization else {
+            return Err(RuntimeError::NotMaterialized(id.clone()));
+        };
+        let (view, missing) = materialization.view_here()?;
+        let sub = materialization.sub();
+        let inputs = |partition: i32| {
+            let cell = entry.query.cells.iter().find(|c| c.progress.sub == sub && c.partition == partition);
+            cell.map_or_else(Vec::new, |cell| cell.progress.inputs.clone())
+        };
+        Ok((view, missing.into_iter().map(|p| MissingPartition { partition: p, inputs: inputs(p) }).collect()))
+    }
+
+    /// The committed state of these partitions, for the reader of another node.
+    ///
+    /// # Errors
+    /// If there is no such query, it keeps nothing to read, one of them is not here or not restored, or the log fails.
+    pub fn materialized_of(&self, id: &QueryId, partitions: &[i32]) -> Result<MaterializedView, RuntimeError> {
+        let entry = self.entry(id)?;
+        match &entry.query.shared.materialization {
+            Some(materialization) => {
+                materialization.view_of(partitions)?.ok_or_else(|| RuntimeError::NotReady(id.clone()))
+            }
             None => Err(RuntimeError::NotMaterialized(id.clone())),
         }
     }
@@ -378,11 +432,11 @@ impl Runtime {
         Ok(())
     }
 
-    fn entry(&self, id: &QueryId) -> Result<Arc<Entry>, RuntimeError> {
+    fn entry(&self, id: &QueryId) -> Result<Arc<Started>, RuntimeError> {
         self.queries.read().get(id).cloned().ok_or_else(|| RuntimeError::UnknownQuery(id.clone()))
     }
 
-    fn idle_changed(&self, entry: &Entry) {
+    fn idle_changed(&self, entry: &Started) {
         entry.query.shared.tell_waiters();
     }
 
@@ -472,6 +526,7 @@ impl Runtime {
             materialization: materialization.transpose()?,
             idle: self.idle.clone(),
             recovery: self.recovery.clone(),
+            restores: Restores::default(),
             pace: session.as_ref().map_or(own_pace, |session| session.pace()),
             session,
             starts,
@@ -532,7 +587,7 @@ impl Drop for Runtime {
             // a worker catches its tasks' panics; there is nothing to do about its own
             let _ = thread.join();
         }
-        let transient = |e: &&Arc<Entry>| e.query.shared.spec.settings.transient;
+        let transient = |e: &&Arc<Started>| e.query.shared.spec.settings.transient;
         let ids: Vec<QueryId> =
             self.queries.read().values().filter(transient).map(|e| e.query.shared.spec.id.clone()).collect();
         for id in ids {
@@ -554,10 +609,10 @@ fn is_live(state: QueryState) -> bool {
 }
 
 /// All owners that a query's positions and state stand under.
-fn owners(spec: &QuerySpec) -> Vec<Owner> {
-    let mut owners: Vec<Owner> = vec![spec.owner.clone()];
-    for (sub, sub_spec) in spec.topology.subs.iter().enumerate() {
-        owners.extend((0..sub_spec.inputs.len()).map(|i| input_owner(&spec.topology, &spec.owner, sub, i)));
+pub fn owners(topology: &Topology, owner: &Owner) -> Vec<Owner> {
+    let mut owners: Vec<Owner> = vec![owner.clone()];
+    for (sub, sub_spec) in topology.subs.iter().enumerate() {
+        owners.extend((0..sub_spec.inputs.len()).map(|i| input_owner(topology, owner, sub, i)));
     }
     owners.sort();
     owners.dedup();
@@ -565,7 +620,7 @@ fn owners(spec: &QuerySpec) -> Vec<Owner> {
 }
 
 /// All topics that a query reads, each once.
-fn input_topics(topology: &crate::plan::topology::Topology) -> Vec<TopicName> {
+fn input_topics(topology: &Topology) -> Vec<TopicName> {
     let inputs = topology.subs.iter().flat_map(|sub| &sub.inputs);
     let mut topics: Vec<TopicName> = inputs.map(|input| input_topic(topology, input)).collect();
     topics.sort();

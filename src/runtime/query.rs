@@ -25,6 +25,7 @@ use super::materialization::Materialization;
 use super::output::Outputs;
 use super::processing_log::ProcessingLog;
 use super::recovery::{RETRY_MS, Recovery};
+use super::restore::Restores;
 use super::settings::{QuerySpec, RuntimeConfig};
 use super::task::{Next, Task, TaskProgress, TaskState, input_owner};
 
@@ -144,6 +145,7 @@ pub(super) struct QueryShared {
     pub materialization: Option<Materialization>,
     pub idle: Arc<IdleSignal>,
     pub recovery: Arc<Recovery>,
+    pub restores: Restores,
     /// the query's own way to the log, where the log has one
     pub session: Option<Arc<dyn Session>>,
     /// how often tasks commit
@@ -205,6 +207,8 @@ impl QueryShared {
         let message = error.to_string();
         tracing::warn!(query = %self.spec.id, sub = task.0, partition = task.1, "a task failed: {message}");
         let mut errors = self.errors.lock();
+        // The same again pushes out nothing that says more.
+        errors.retain(|known| known.message != message || known.task != task);
         while errors.len() >= self.spec.settings.errors_kept.max(1) {
             errors.pop_front();
         }
@@ -324,6 +328,7 @@ impl TaskCell {
         slot.task = None;
         slot.tenure = tenure;
         slot.retry_at_ms = i64::MIN;
+        self.query.restores.gone(self.progress.sub, self.partition);
         self.progress.set(state);
         self.query.tell_waiters();
         if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {

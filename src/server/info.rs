@@ -61,10 +61,6 @@ pub(super) async fn metadata_id(State(state): State<Arc<ServerState>>) -> Respon
     ok(&cluster_id(&state))
 }
 
-pub(super) async fn cluster_status() -> Response {
-    ok(&json!({ "clusterStatus": {} }))
-}
-
 pub(super) async fn alive() -> Response {
     ok(&json!({}))
 }

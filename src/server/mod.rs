@@ -5,9 +5,10 @@
 //! client slows its query, and dropping the response ends it. [`serve`] ends cleanly: running queries are told to stop, then open
 //! requests are waited for, up to a limit.
 //!
-//! Left out: TLS and authentication (a proxy's work for now), the websocket, heartbeats between nodes.
+//! Left out: TLS and authentication (a proxy's work for now), the websocket.
 
 mod backup;
+mod cluster;
 mod info;
 mod inserts;
 mod lines;
@@ -50,6 +51,7 @@ pub struct ServerState {
     config: Config,
     live: LiveQueries,
     statuses: Statuses,
+    board: Arc<cluster::Board>,
     stopping: watch::Sender<bool>,
 }
 
@@ -57,7 +59,8 @@ impl ServerState {
     /// The state of a server over `engine` with the server's properties.
     pub fn new(engine: Engine, config: Config) -> Arc<Self> {
         let live = LiveQueries::new(config.limit(config::MAX_PUSH_QUERIES), config.limit(config::PULL_MAX_CONCURRENT));
-        Arc::new(Self { engine, config, live, statuses: Statuses::default(), stopping: watch::Sender::new(false) })
+        let (statuses, board, stopping) = (Statuses::default(), Arc::default(), watch::Sender::new(false));
+        Arc::new(Self { engine, config, live, statuses, board, stopping })
     }
 
     /// A session as a request describes it, its properties checked.
@@ -88,7 +91,10 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/healthcheck", get(info::healthcheck))
         .route("/v1/metadata", get(info::metadata))
         .route("/v1/metadata/id", get(info::metadata_id))
-        .route("/clusterStatus", get(info::cluster_status))
+        .route("/clusterStatus", get(cluster::cluster_status))
+        .route("/heartbeat", post(cluster::heartbeat))
+        .route("/lag", post(cluster::lag))
+        .route("/state", post(cluster::state_entries))
         .route("/chc/ready", get(info::alive))
         .route("/chc/live", get(info::alive))
         .route("/wait-idle", post(info::wait_idle))
@@ -102,7 +108,7 @@ pub fn router(state: Arc<ServerState>) -> Router {
         .route("/query-stream", post(query::query_stream))
         .route("/close-query", post(query::close_query))
         .route("/inserts-stream", post(inserts::inserts_stream))
-        .route("/topics/{topic}", get(topics::describe).post(topics::append))
+        .route("/topics/{topic}", get(topics::describe).post(topics::append).put(topics::create))
         .route("/topics/{topic}/records", get(topics::records))
         .fallback(|| async { (StatusCode::NOT_FOUND, "Not Found") })
         .layer(DefaultBodyLimit::max(body_limit))
@@ -118,6 +124,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    cluster::start(&state);
     let (stopped, mut stop_seen) = watch::channel(false);
     let stopping = state.clone();
     let signal = async move {

@@ -1,6 +1,6 @@
 //! `/topics`: raw records in and out, ours.
 //!
-//! `POST /topics/T` takes an array of records, an object with `records`, or a record a line; `GET /topics/T/records` gives an array, or
+//! `PUT /topics/T` makes a topic of `partitions`; `POST /topics/T` takes an array of records, an object with `records`, or a record a line; `GET /topics/T/records` gives an array, or
 //! lines where the client accepts them. The subtle thing: a read may wait (`wait_ms`) until there is something, so that a client
 //! that follows a topic asks once a record and not once a tick.
 
@@ -20,6 +20,7 @@ use crate::diagnostic::Diagnostic;
 use crate::engine::{Engine, RawRecord, RecordPage, TopicDetail};
 use crate::wire::error::{ErrorBody, NOT_FOUND};
 use crate::wire::record::{self, END_OFFSET, JSON_LINES, NEXT_OFFSET, PartFormat};
+use crate::wire::request::object;
 use crate::wire::rows::JSON;
 
 /// Records of one answer, unless the client says so.
@@ -45,6 +46,33 @@ pub(super) async fn describe(State(state): State<Arc<ServerState>>, Path(topic):
 async fn detail(state: &ServerState, topic: &str) -> Result<TopicDetail, ErrorBody> {
     let (engine, name) = (state.engine.clone(), topic.to_owned());
     blocking(move || engine.topic(&name)).await?.map_err(|error| failed(&error))?.ok_or_else(|| unknown(topic))
+}
+
+/// Makes a topic; `{"name", "partitions"}` with the number of partitions.
+pub(super) async fn create(
+    State(state): State<Arc<ServerState>>,
+    Path(topic): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    respond(create_topic(state, topic, body).await)
+}
+
+async fn create_topic(
+    state: Arc<ServerState>,
+    topic: String,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, ErrorBody> {
+    let body = body_bytes(body)?;
+    let request = if body.is_empty() { Value::Null } else { object(&body)? };
+    let partitions = match &request["partitions"] {
+        Value::Null => 1,
+        given => given.as_i64().and_then(|n| i32::try_from(n).ok()).ok_or_else(|| {
+            ErrorBody::bad_request(format!("'partitions' is {given}; give a whole number of at least 1"))
+        })?,
+    };
+    let (engine, name) = (state.engine.clone(), topic.clone());
+    blocking(move || engine.create_topic(&name, partitions)).await?.map_err(|error| failed(&error))?;
+    Ok(json_response(200, JSON, &json!({ "name": topic, "partitions": partitions })))
 }
 
 /// Appends; `{"offsets": [{"partition", "offset"}]}` when all is durable.

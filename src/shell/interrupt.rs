@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 type Canceller = Arc<dyn Fn() + Send + Sync>;
@@ -33,10 +33,19 @@ pub struct Interrupt(Arc<Inner>);
 impl Interrupt {
     /// Takes SIGINT over for this process.
     pub fn install() -> Self {
+        Self::install_for(&[SIGINT])
+    }
+
+    /// Takes SIGINT and SIGTERM over for this process: for a program that ends by them, in order.
+    pub fn install_for_ends() -> Self {
+        Self::install_for(&[SIGINT, SIGTERM])
+    }
+
+    fn install_for(kinds: &[i32]) -> Self {
         let interrupt = Self::default();
         let handled = interrupt.clone();
         // Without the handler Ctrl-C ends the whole shell: worse, but no reason not to start.
-        if let Ok(mut signals) = Signals::new([SIGINT]) {
+        if let Ok(mut signals) = Signals::new(kinds) {
             std::thread::spawn(move || signals.forever().for_each(|_| handled.press()));
         }
         interrupt

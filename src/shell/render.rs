@@ -143,7 +143,10 @@ fn source_table(name: &str, lines: &[SourceLine]) -> String {
 
 fn query_table(lines: &[QueryLine]) -> String {
     let row = |q: &QueryLine| {
-        let status = if q.state.is_empty() { String::new() } else { format!("{}:1", q.state) };
+        let mut status = if q.state.is_empty() { String::new() } else { format!("{}:1", q.state) };
+        if let Some(restoring) = &q.restoring {
+            status = format!("{status} ({restoring})");
+        }
         let text = q.text.split_whitespace().collect::<Vec<_>>().join(" ");
         let sink = q.sink.clone().unwrap_or_default();
         vec![q.id.clone(), q.query_type.clone(), status, sink, q.sink_topic.clone().unwrap_or_default(), text]

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -32,6 +32,7 @@ pub struct MemoryLog {
     watchers: Arc<Watchers>,
     failing_commits: AtomicU64,
     fault: Mutex<Option<CommitFault>>,
+    shared: AtomicBool,
 }
 
 #[derive(Default)]
@@ -75,12 +76,18 @@ impl MemoryLog {
             watchers: Arc::default(),
             failing_commits: AtomicU64::new(0),
             fault: Mutex::new(None),
+            shared: AtomicBool::new(false),
         })
     }
 
     /// Makes the next `count` commits fail; they change nothing, and the log is not poisoned.
     pub fn fail_next_commits(&self, count: u64) {
         self.failing_commits.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on other nodes may write too, as tests play it.
+    pub fn set_shared(&self) {
+        self.shared.store(true, Ordering::SeqCst);
     }
 
     /// Asks `fault` before each commit from now on.
@@ -205,6 +212,10 @@ fn unknown_partition(at: &TopicPartition) -> TopicError {
 }
 
 impl Log for MemoryLog {
+    fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::SeqCst)
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<(), TopicError> {
         check_spec(spec)?;
         let mut state = self.state.write();

@@ -31,6 +31,7 @@ pub use crate::storage::copy::Copied;
 use crate::types::TopicName;
 
 pub use check::{CheckReport, Inspect};
+pub use watch::WatchGuard;
 
 /// Place of a record in its partition, from 0.
 pub type Offset = i64;
@@ -293,6 +294,15 @@ pub trait KeyedSnapshot: Send + Sync {
     }
 }
 
+/// A node that has partitions of a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// the URL under which others reach it; `None`: it does not say
+    pub url: Option<String>,
+    /// the partitions that it reads
+    pub partitions: Vec<TopicPartition>,
+}
+
 /// Hears once what became of a commit, in any thread.
 pub type CommitDone = Box<dyn FnOnce(Result<Receipt, TopicError>) + Send>;
 
@@ -417,6 +427,32 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be asked.
     fn owners(&self) -> Result<Vec<Owner>, TopicError>;
 
+    /// Owners that no node reads for now, as far as the log can tell; of a log that belongs to one process all.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn idle_owners(&self) -> Result<Vec<Owner>, TopicError> {
+        self.owners()
+    }
+
+    /// The nodes that share the query with this group; none where one process has all.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn holders(&self, owner: &Owner) -> Result<Vec<Holder>, TopicError> {
+        let _ = owner;
+        Ok(Vec::new())
+    }
+
+    /// First number that no block of the store's changelog has, with what is not decided yet; 0 where the log does not tell.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn changelog_end(&self, store: &StoreId) -> Result<u64, TopicError> {
+        let _ = store;
+        Ok(0)
+    }
+
     /// Forgets positions, changelogs and keyed stores of `owner`.
     ///
     /// # Errors
@@ -538,24 +574,6 @@ pub fn check_spec(spec: &TopicSpec) -> Result<(), TopicError> {
         return Err(TopicError::Invalid(format!("a limit of retention of topic '{name}' is negative; leave it out")));
     }
     Ok(())
-}
-
-/// Ends a [`Log::watch`] when dropped.
-pub struct WatchGuard(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl WatchGuard {
-    /// A guard that calls `end` when dropped.
-    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(end)))
-    }
-}
-
-impl Drop for WatchGuard {
-    fn drop(&mut self) {
-        if let Some(end) = self.0.take() {
-            end();
-        }
-    }
 }
 
 /// What can go wrong with topics.

@@ -8,8 +8,25 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
-use super::WatchGuard;
 use crate::types::TopicName;
+
+/// Ends a [`Log::watch`](super::Log::watch) when dropped.
+pub struct WatchGuard(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl WatchGuard {
+    /// A guard that calls `end` when dropped.
+    pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        if let Some(end) = self.0.take() {
+            end();
+        }
+    }
+}
 
 /// What is called after a commit.
 type Wake = Arc<dyn Fn() + Send + Sync>;

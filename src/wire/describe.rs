@@ -1,6 +1,6 @@
 //! Long entities as JSON, both ways: DESCRIBE, EXPLAIN, SHOW QUERIES, DESCRIBE FUNCTION.
 //!
-//! Field names are ksqlDB's; `losses` is ours. Fields of ksqlDB's that have no meaning here are sent empty, so that its clients read on.
+//! Field names are ksqlDB's; `losses` and `restoring` are ours. Fields of ksqlDB's that have no meaning here are sent empty, so that its clients read on.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::engine::{
 type TopicOffsets = Vec<(String, Vec<OffsetLine>)>;
 
 pub(super) fn query_line_to_json(line: &QueryLine) -> Value {
-    json!({
+    let mut json = json!({
         "queryString": line.text,
         "sinks": line.sink.iter().collect::<Vec<_>>(),
         "sinkKafkaTopics": line.sink_topic.iter().collect::<Vec<_>>(),
@@ -25,7 +25,11 @@ pub(super) fn query_line_to_json(line: &QueryLine) -> Value {
         "statusCount": { line.state.as_str(): 1 },
         "queryType": line.query_type,
         "state": line.state,
-    })
+    });
+    if let Some(restoring) = &line.restoring {
+        json["restoring"] = restoring.as_str().into();
+    }
+    json
 }
 
 pub(super) fn query_line_from_json(json: &Value) -> QueryLine {
@@ -33,6 +37,7 @@ pub(super) fn query_line_from_json(json: &Value) -> QueryLine {
         id: text(json, "id"),
         query_type: text(json, "queryType"),
         state: text(json, "state"),
+        restoring: some_text(json, "restoring"),
         sink: json["sinks"][0].as_str().map(str::to_owned),
         sink_topic: json["sinkKafkaTopics"][0].as_str().map(str::to_owned),
         text: text(json, "queryString"),
@@ -138,6 +143,7 @@ pub(super) fn query_to_json(query: &QueryDescription) -> Value {
         "tasksMetadata": [],
         "consumerGroupId": query.consumer_group,
         "state": query.line.state,
+        "restoring": query.line.restoring,
     })
 }
 
@@ -214,7 +220,8 @@ mod tests {
         QueryLine {
             id: "CTAS_T_1".into(),
             query_type: "PERSISTENT".into(),
-            state: "RUNNING".into(),
+            state: "RESTORING".into(),
+            restoring: Some("5 % of 1 stores".into()),
             sink: Some("T".into()),
             sink_topic: Some("t".into()),
             text: "CREATE TABLE T AS …;".into(),

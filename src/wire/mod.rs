@@ -13,6 +13,7 @@ pub mod record;
 pub mod request;
 pub mod rows;
 pub mod schema;
+pub mod state;
 pub mod statement;
 pub mod value;
 

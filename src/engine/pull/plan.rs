@@ -103,7 +103,7 @@ pub(super) fn provide(
     let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
     for source in reads {
         let provider: Arc<dyn TableProvider> = if source.is_table() {
-            let view = engine.runtime().materialized(&writer(source, ctx)?)?;
+            let view = engine.state(&writer(source, ctx)?, true)?;
             Arc::new(StateTable::new(source.clone(), view, ranges_allowed(config)))
         } else {
             Arc::new(StreamTable::new(source.clone(), super::ends(source, engine)?, config.clone(), engine.clone()))

@@ -7,6 +7,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use crate::topic::TopicError;
 use crate::types::TopicName;
 
+/// What became of records whose transaction had failed already; why, only the client's log says.
+const PURGED: &str = "the transaction failed and its records were dropped; the log has Kafka's reason (TXNERR), such as a missing authorization for a topic";
+
 /// A failed call.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
@@ -62,7 +65,11 @@ impl From<RDKafkaErrorCode> for Failure {
     fn from(code: RDKafkaErrorCode) -> Self {
         let fatal =
             matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch);
-        Self { code: Some(code), reason: code.to_string(), retriable: false, fatal }
+        let reason = match code {
+            RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight => PURGED.to_owned(),
+            code => code.to_string(),
+        };
+        Self { code: Some(code), reason, retriable: false, fatal }
     }
 }
 
@@ -76,6 +83,7 @@ impl From<KafkaError> for Failure {
                 fatal: inner.is_fatal(),
             },
             _ => match error.rdkafka_error_code() {
+                Some(code @ (RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight)) => code.into(),
                 Some(code) => Self { reason: error.to_string(), ..code.into() },
                 None => Self::said(error.to_string()),
             },

@@ -79,3 +79,48 @@ impl Membership {
         std::mem::take(&mut self.0.lock().changed)
     }
 }
+
+/// Topic partitions of a member's assignment, in the bytes of the consumer protocol (version, topics with partitions, user data); what is cut
+/// off gives what stands before.
+pub(super) fn assigned(bytes: &[u8]) -> Vec<(String, i32)> {
+    let mut rest = bytes;
+    let mut partitions = Vec::new();
+    let mut read = || -> Option<()> {
+        take::<2>(&mut rest)?;
+        for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
+            let length = usize::try_from(i16::from_be_bytes(take(&mut rest)?)).ok()?;
+            let (name, after) = rest.split_at_checked(length)?;
+            rest = after;
+            let name = String::from_utf8_lossy(name).into_owned();
+            for _ in 0..i32::from_be_bytes(take(&mut rest)?) {
+                partitions.push((name.clone(), i32::from_be_bytes(take(&mut rest)?)));
+            }
+        }
+        Some(())
+    };
+    // An empty one is that of a group that makes up its mind.
+    let _ = read();
+    partitions
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, after) = rest.split_first_chunk::<N>()?;
+    *rest = after;
+    Some(*first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_assignment_is_read_and_a_short_one_does_no_harm() {
+        let mut bytes = vec![0, 1, 0, 0, 0, 2, 0, 1, b'a', 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3];
+        bytes.extend([0, 2, b'b', b'c', 0, 0, 0, 1, 0, 0, 0, 7, 0xff, 0xff, 0xff, 0xff]);
+        let all = [("a".to_owned(), 0), ("a".to_owned(), 3), ("bc".to_owned(), 7)];
+        assert_eq!(assigned(&bytes), all);
+        for length in 0..bytes.len() - 4 {
+            assert!(all.starts_with(&assigned(&bytes[..length])), "{length}");
+        }
+    }
+}

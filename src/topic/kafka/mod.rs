@@ -9,9 +9,11 @@ mod changelog;
 mod columns;
 mod failure;
 mod feed;
+mod java;
 mod membership;
 mod native;
 mod options;
+mod reach;
 mod scan;
 mod session;
 #[cfg(test)]
@@ -33,8 +35,8 @@ use crate::clock::Clock;
 use crate::topic::embedded::{EmbeddedLog, LogOptions};
 use crate::topic::watch::Watchers;
 use crate::topic::{
-    Append, Bounds, Cleanup, Commit, Fetched, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position, ReadLimit,
-    Receipt, Session, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
+    Append, Bounds, Cleanup, Commit, Fetched, Holder, KeyedSnapshot, KeyedWrites, Log, Offset, Owner, Position,
+    ReadLimit, Receipt, Session, StoreId, TopicError, TopicPartition, TopicSpec, WatchGuard,
 };
 use crate::types::TopicName;
 
@@ -239,6 +241,26 @@ impl Log for KafkaLog {
         Ok(owners)
     }
 
+    fn holders(&self, owner: &Owner) -> Result<Vec<Holder>, TopicError> {
+        self.shared.admin.holders(owner)
+    }
+
+    fn changelog_end(&self, store: &StoreId) -> Result<u64, TopicError> {
+        let at = TopicPartition::new(changelog::topic_of(store), store.partition);
+        let end = match self.shared.admin.check(&at).and_then(|()| self.undecided_end(&at)) {
+            Ok(end) => end,
+            Err(TopicError::UnknownTopic(_) | TopicError::UnknownPartition { .. }) => 0,
+            Err(error) => return Err(error),
+        };
+        Ok(u64::try_from(end).unwrap_or(0))
+    }
+
+    fn idle_owners(&self) -> Result<Vec<Owner>, TopicError> {
+        let mut owners: Vec<Owner> = self.shared.admin.idle_groups()?.into_iter().map(Owner::new).collect();
+        owners.sort();
+        Ok(owners)
+    }
+
     fn is_shared(&self) -> bool {
         true
     }
@@ -356,6 +378,7 @@ fn grown(commit: &Commit) -> Vec<TopicName> {
 }
 
 /// Lets clients that `rdkafka` makes log as everybody does.
+#[derive(Clone, Copy)]
 struct Logged;
 
 impl ClientContext for Logged {

@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::java;
 use crate::topic::TopicError;
 
-/// How a log over Kafka is opened.
-#[derive(Clone, Debug)]
+/// How a log over Kafka is opened. Has no `Debug` form, since there are secrets in it.
+#[derive(Clone)]
 pub struct KafkaOptions {
     /// brokers as host:port, with commas
     pub bootstrap_servers: String,
@@ -27,9 +29,15 @@ pub struct KafkaOptions {
     pub internal_replicas: i16,
     /// outputs, state and positions of a commit in one transaction; false: at least once
     pub exactly_once: bool,
+    /// the URL under which other nodes reach this one
+    pub advertised: Option<String>,
     /// put before the name of each topic, group and transaction; for tests that share a broker
     pub namespace: String,
 }
+
+/// How long a member may be silent in ms, unless it is set: short, since state must move soon.
+const SESSION_MS: u64 = 10_000;
+const SESSION_TEXT: &str = "10000";
 
 /// What nobody may set, because the log's promises are made of it.
 const OURS: &[&str] = &[
@@ -54,7 +62,11 @@ impl KafkaOptions {
     /// [`TopicError::Invalid`] with the property.
     pub(super) fn checked(mut self) -> Result<Self, TopicError> {
         let mut known = BTreeMap::new();
-        for (name, value) in std::mem::take(&mut self.client) {
+        if self.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer")) {
+            let reason = "property group.protocol: groups of the newer protocol are not supported yet; leave it out";
+            return Err(TopicError::Invalid(reason.to_owned()));
+        }
+        for (name, value) in java::translated(std::mem::take(&mut self.client))? {
             if OURS.contains(&name.as_str()) {
                 continue;
             }
@@ -65,10 +77,12 @@ impl KafkaOptions {
                 Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
                     tracing::warn!("property {name} is not one of Kafka's client here and has no effect");
                 }
+                // The reason may repeat the value.
                 Err(KafkaError::ClientConfig(_, reason, ..)) => {
+                    let reason = if value.is_empty() { reason } else { reason.replace(&value, "…") };
                     return Err(TopicError::Invalid(format!("property {name}: {reason}")));
                 }
-                Err(error) => return Err(TopicError::Invalid(format!("property {name}: {error}"))),
+                Err(_) => return Err(TopicError::Invalid(format!("property {name} is refused by Kafka's client"))),
             }
         }
         self.client = known;
@@ -88,6 +102,12 @@ impl KafkaOptions {
         config
     }
 
+    /// How long a member of a group may be silent before it is given up.
+    pub(super) fn session(&self) -> Duration {
+        let ms = self.client.get("session.timeout.ms").and_then(|ms| ms.trim().parse().ok());
+        Duration::from_millis(ms.unwrap_or(SESSION_MS))
+    }
+
     /// For questions and for topics.
     pub(super) fn admin(&self) -> ClientConfig {
         self.base(&[("isolation.level", "read_committed")])
@@ -101,8 +121,12 @@ impl KafkaOptions {
             ("queued.min.messages", "20000"),
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.error.backoff.ms", "100"),
-            ("session.timeout.ms", "10000"),
+            ("session.timeout.ms", SESSION_TEXT),
         ]);
+        if let Some(url) = &self.advertised {
+            // Where the group is described, its members tell by this who they are.
+            config.set("client.id", url);
+        }
         config
             .set("group.id", group)
             .set("isolation.level", "read_committed")

@@ -31,6 +31,7 @@ pub(crate) fn options(dir: &std::path::Path) -> Option<KafkaOptions> {
         internal_replicas: 1,
         exactly_once: true,
         namespace: format!("test-{:016x}-", rand::random::<u64>()),
+        advertised: None,
     })
 }
 
