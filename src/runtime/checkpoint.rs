@@ -455,7 +455,7 @@ fn restore_store(
             partition: id.partition,
             from,
             upto: Some(from),
-            end: log.changelog_end(&id)?,
+            end: log.changelog_end(&id).unwrap_or(0),
             begun_ms: now_ms(),
             at_ms: now_ms(),
         },

@@ -182,7 +182,7 @@ fn streaming_equals_batch() {
         check(seed, &oracle).unwrap_or_else(|failure| panic!("{failure}"));
         return;
     }
-    let (from, count) = (number("RIVERRUN_EQUAL_FROM").unwrap_or(0), number("RIVERRUN_EQUAL_SEEDS").unwrap_or(300));
+    let (from, count) = (number("RIVERRUN_EQUAL_FROM").unwrap_or(0), number("RIVERRUN_EQUAL_SEEDS").unwrap_or(600));
     let (mut failures, mut kinds, mut rows) = (Vec::new(), BTreeSet::new(), 0);
     for seed in from..from + count {
         match check(seed, &oracle) {

@@ -129,7 +129,7 @@ fn simulation_of_seeds() {
         simulate(seed).unwrap_or_else(|failure| panic!("{failure}"));
         return;
     }
-    let (from, count) = (number("RIVERRUN_SIM_FROM").unwrap_or(0), number("RIVERRUN_SIM_SEEDS").unwrap_or(400));
+    let (from, count) = (number("RIVERRUN_SIM_FROM").unwrap_or(0), number("RIVERRUN_SIM_SEEDS").unwrap_or(1500));
     let (mut failures, mut kinds, mut records, mut hits) = (Vec::new(), BTreeSet::new(), 0, 0);
     for seed in from..from + count {
         match simulate(seed) {

@@ -219,8 +219,22 @@ impl Admin {
 
     /// The end of a partition with all that is not decided yet.
     pub fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
-        let watermarks = self.client.inner().fetch_watermarks(&self.outer(at.topic.as_str()), at.partition, ANSWER);
-        Ok(watermarks.map_err(|e| Failure::from(e).of_topic("ask for the end of", &at.topic))?.1)
+        let name = self.outer(at.topic.as_str());
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            match self.client.inner().fetch_watermarks(&name, at.partition, ANSWER).map_err(Failure::from) {
+                Ok((_, end)) => return Ok(end),
+                // As above; a topic that is not there is no such case here, since nobody waits for it.
+                Err(failure)
+                    if (failure.is(RDKafkaErrorCode::NotLeaderForPartition)
+                        || failure.is(RDKafkaErrorCode::LeaderNotAvailable))
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                Err(failure) => return Err(failure.of_topic("ask for the end of", &at.topic)),
+            }
+        }
     }
 
     /// Names of all topics.
