@@ -29,11 +29,16 @@ fn cluster() -> Option<(String, String)> {
 }
 
 fn node(cluster: &(String, String), dir: &Path) -> Engine {
+    node_with(cluster, dir, "exactly_once_v2")
+}
+
+fn node_with(cluster: &(String, String), dir: &Path, guarantee: &str) -> Engine {
     let set = [
         ("bootstrap.servers", cluster.0.as_str()),
         ("ksql.service.id", "it_"),
         ("auto.offset.reset", "earliest"),
         ("cache.max.bytes.buffering", "0"),
+        ("processing.guarantee", guarantee),
     ];
     Engine::open(EngineConfig {
         data_dir: Some(dir.to_owned()),
@@ -81,6 +86,14 @@ fn wait_for(engine: &Engine, topic: &str, records: usize) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while count(engine, topic) < records {
         assert!(Instant::now() < deadline, "{topic} has {} records, not {records}", count(engine, topic));
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+fn wait_for_value(engine: &Engine, topic: &str, part: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !values(engine, topic).values().flatten().any(|value| value.contains(part)) {
+        assert!(Instant::now() < deadline, "{topic}: {part} is not among {:?}", values(engine, topic));
         std::thread::park_timeout(Duration::from_millis(20));
     }
 }
@@ -156,6 +169,39 @@ fn two_nodes_share_the_work_and_nothing_is_doubled() {
     drop(first);
     insert(&second, 60, 80);
     expect(&second, 80);
+    second.close().unwrap();
+    leave(&cluster, &second);
+}
+
+/// Without a crash nothing comes twice either: commits are whole at a restart and where partitions move.
+#[test]
+fn at_least_once_goes_on_where_the_commit_was() {
+    let Some(cluster) = cluster() else { return };
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let open = |dir: &tempfile::TempDir| node_with(&cluster, dir.path(), "at_least_once");
+    let first = open(&one);
+    execute(&first, SETUP);
+    insert(&first, 0, 20);
+    first.wait_idle(Some(Duration::from_secs(60))).unwrap();
+    expect(&first, 20);
+    first.close().unwrap();
+    drop(first);
+
+    let first = open(&one);
+    insert(&first, 20, 30);
+    first.wait_idle(Some(Duration::from_secs(60))).unwrap();
+    expect(&first, 30);
+    // another node takes part, reads back the state of what it is given, and stays alone in the end
+    let second = open(&two);
+    insert(&first, 30, 60);
+    first.wait_idle(Some(Duration::from_secs(60))).unwrap();
+    wait_for(&first, "per_page", 60);
+    first.close().unwrap();
+    drop(first);
+    insert(&second, 60, 80);
+    for (topic, last) in [("per_page", (80 + 6) / 7), ("per_rest", (80 + 2) / 3)] {
+        wait_for_value(&second, topic, &format!("\"C\":{last}"));
+    }
     second.close().unwrap();
     leave(&cluster, &second);
 }

@@ -13,6 +13,10 @@ mod http;
 mod idle_close;
 #[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_cases;
+#[cfg(feature = "kafka")]
+mod kafka_crash;
 mod limits;
 mod maintenance;
 #[cfg(feature = "kafka")]

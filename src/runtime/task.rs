@@ -26,8 +26,10 @@ const STEP_ROWS_MAX: usize = 8192;
 
 /// A task with so many times more rows left to read than it has handled since its last commit is far behind.
 const FAR_BEHIND: i64 = 4;
-/// Commits of a task that is far behind are so many times rarer: nobody waits for results that old, and more changes of a key become one.
-const FAR_BEHIND_INTERVALS: i64 = 20;
+/// Few records are never far.
+const FAR_BEHIND_ROWS: i64 = 1024;
+/// Time between commits of a task that is far behind, in ms: nobody waits for results that old, and more changes of a key become one.
+const FAR_BEHIND_MS: i64 = 1000;
 
 /// How far inputs may be read: offset per partition, `None` for all there is.
 pub(super) type Limits<'a> = &'a dyn Fn(&TopicPartition) -> Option<Offset>;
@@ -274,7 +276,7 @@ impl Task {
         self.note_group_losses();
         let dry = |i: &usize| self.group.is_dry(*i);
         if (0..self.inputs.len()).filter(dry).any(|i| !self.inputs[i].at_end) {
-            // what is on its way wakes the task
+            // what is on its way wakes the task; an input at its end alone is no reason to look again
             return Ok(if came { Stepped::On } else { Stepped::Dry });
         }
         if self.group.is_empty() {
@@ -321,7 +323,6 @@ impl Task {
     /// The task must be restored.
     pub fn run_slice(&mut self, limits: Limits<'_>) -> Result<Next, TaskError> {
         let config = self.shared.config.clone();
-        let interval = self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace.interval_ms);
         let start = self.shared.clock.now_ms();
         loop {
             // what is written behind must be committed, all of it: no steps while that is awaited
@@ -332,7 +333,7 @@ impl Task {
             let now = self.shared.clock.now_ms();
             match stepped {
                 Stepped::On => {
-                    let late = now - self.checkpoint.last_commit_ms() >= interval * self.patience();
+                    let late = now >= self.commit_due_ms(self.interval_ms());
                     if (late || self.wants_commit()) && !self.commit()? && self.wants_commit() {
                         return Ok(Next::Park(None));
                     }
@@ -341,7 +342,8 @@ impl Task {
                     }
                 }
                 Stepped::Dry => {
-                    let due = self.checkpoint.last_commit_ms() + self.shared.pace.drained_ms;
+                    // more may be on its way, if the end is not known
+                    let due = self.commit_due_ms(self.shared.pace.drained_ms);
                     if now < due && self.has_work() && !self.wants_commit() {
                         return Ok(Next::Park(Some(due)));
                     }
@@ -430,18 +432,29 @@ impl Task {
     pub fn wants_commit(&mut self) -> bool {
         let client_rows = self.env.out.client_rows();
         let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
-        client_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
+        let outputs_full = self.env.out.bytes() >= self.shared.pace.output_bytes;
+        client_full || outputs_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
     }
 
-    /// How many commit intervals may pass before a commit. A client waits even for old results, who asked for
-    /// an interval gets it, and a session commits its tasks together.
-    fn patience(&self) -> i64 {
-        let asked = self.shared.spec.settings.commit_interval_ms.is_some();
-        if asked || self.shared.spec.client.is_some() || self.shared.session.is_some() {
-            return 1;
+    fn interval_ms(&self) -> i64 {
+        self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace.interval_ms)
+    }
+
+    /// When the next commit is due, so long after the last one or, far behind, longer.
+    fn commit_due_ms(&self, after_ms: i64) -> i64 {
+        let after_ms = if self.is_patient() { after_ms.max(FAR_BEHIND_MS) } else { after_ms };
+        self.checkpoint.last_commit_ms().saturating_add(after_ms)
+    }
+
+    /// True if so much is left to read that commits may be rare. A client waits even for old results, and who asked for an
+    /// interval gets it. The first commit is soon, since it shows that all is well.
+    fn is_patient(&self) -> bool {
+        let settings = &self.shared.spec.settings;
+        if settings.commit_interval_ms.is_some() || self.shared.spec.client.is_some() || self.commits == 0 {
+            return false;
         }
         let left = self.inputs.iter().map(|input| input.left).max().unwrap_or(0);
-        intervals_between_commits(left, self.stepped_rows)
+        is_far_behind(left, self.stepped_rows)
     }
 
     /// When there is something to do without input.
@@ -503,7 +516,7 @@ impl Task {
         self.inputs.iter().enumerate().all(|(n, input)| reached(input, self.group.position(n).offset))
     }
 
-    /// Reads a dry input once; false if nothing came though its end is not reached.
+    /// Reads a dry input once; true if its position moved.
     fn fetch(&mut self, input: usize, limits: Limits<'_>) -> Result<bool, TaskError> {
         let limit = self.read_limit();
         let from = self.group.next_offset(input);
@@ -511,7 +524,7 @@ impl Task {
         let stop = limits(at);
         if stop.is_some_and(|stop| from >= stop) {
             (*at_end, *left) = (true, 0);
-            return Ok(true);
+            return Ok(false);
         }
         let fetched = match &self.shared.session {
             None => self.shared.log.read(at, from, limit)?,
@@ -532,12 +545,11 @@ impl Task {
         if let Some(idle) = self.idle.as_mut().filter(|_| !raw.is_empty()) {
             idle.input_came(self.shared.clock.now_ms());
         }
-        let came = *at_end || next > from;
         match read_rows(reader, &raw, *resume, next)? {
             Some(rows) => self.group.push(input, rows),
             None => self.group.skip_to(input, next),
         }
-        Ok(came)
+        Ok(next > from)
     }
 
     fn read_limit(&mut self) -> ReadLimit {
@@ -568,10 +580,10 @@ impl Task {
     }
 }
 
-/// How many intervals are between commits with so many records left to read and so many rows handled since the last one. The nearer the
-/// end, the sooner it commits: what waits for a commit is never more than a share of what is left.
-fn intervals_between_commits(left: i64, stepped_rows: i64) -> i64 {
-    if left > FAR_BEHIND.saturating_mul(stepped_rows) { FAR_BEHIND_INTERVALS } else { 1 }
+/// True with so many records left to read and so many rows handled since the last commit. The nearer the end, the sooner it is false: what
+/// waits for a commit is never more than a share of what is left.
+fn is_far_behind(left: i64, stepped_rows: i64) -> bool {
+    left > FAR_BEHIND.saturating_mul(stepped_rows.max(FAR_BEHIND_ROWS))
 }
 
 /// The rows of what was read; `None` if it holds none.
@@ -622,8 +634,9 @@ mod tests {
 
     #[test]
     fn only_far_behind_commits_wait() {
-        assert_eq!(intervals_between_commits(1_000_000, 10_000), FAR_BEHIND_INTERVALS);
-        assert_eq!(intervals_between_commits(1_000_000, 250_000), 1, "a quarter of what is left waits already");
-        assert_eq!(intervals_between_commits(0, 1), 1, "at the end");
+        assert!(is_far_behind(1_000_000, 10_000));
+        assert!(!is_far_behind(1_000_000, 250_000), "a quarter of what is left waits already");
+        assert!(!is_far_behind(1000, 0), "little is left");
+        assert!(!is_far_behind(0, 1), "at the end");
     }
 }

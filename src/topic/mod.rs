@@ -313,6 +313,8 @@ pub struct Pace {
     pub interval_ms: i64,
     /// time between commits while inputs are drained, in ms
     pub drained_ms: i64,
+    /// bytes of outputs that a task has at most when it commits
+    pub output_bytes: usize,
 }
 
 /// Whether a task's partitions are this node's.

@@ -138,10 +138,16 @@ impl Admin {
         }
         let answer = block_on(self.client.create_topics([&topic], &admin_options()));
         let failed = |f: Failure| f.of_topic("create topic", &spec.name);
-        for result in answer.map_err(|e| failed(e.into()))? {
-            result.map_err(|(_, code)| failed(code.into()))?;
+        let made = answer.map_err(|e| failed(e.into()))?.into_iter().try_for_each(|r| r.map(drop));
+        let made = made.map_err(|(_, code)| failed(code.into()));
+        if let Err(error) = &made
+            && !matches!(error, TopicError::Exists(_))
+        {
+            return made;
         }
-        self.settle(|| Ok(self.partitions_of_all()?.contains_key(&spec.name)), &spec.name)
+        // One that another node has just made may not be shown yet either, and who is told that it exists looks at it next.
+        let shown = self.settle(|| Ok(self.partitions_of_all()?.contains_key(&spec.name)), &spec.name);
+        made.and(shown)
     }
 
     /// See [`crate::topic::Log::delete_topic`].

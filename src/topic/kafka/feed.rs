@@ -24,9 +24,9 @@ use crate::types::TopicName;
 /// How long the thread waits for records before it looks for new places.
 const WAIT: Duration = Duration::from_millis(50);
 /// Bytes that all partitions of a consumer hold; beyond it nothing more is taken while nobody starves.
-const ALL_BYTES: usize = 16 << 20;
+const ALL_BYTES: usize = 12 << 20;
 /// Bytes of a partition from which its fetching stops while others starve.
-const PAUSE_BYTES: usize = 8 << 20;
+const PAUSE_BYTES: usize = 4 << 20;
 /// How long a member of a group may rest before it is heard of again.
 const REST: Duration = Duration::from_millis(500);
 /// Bytes of a partition below which its fetching goes on.
@@ -42,10 +42,22 @@ struct Feed {
     fetched: Offset,
     /// the end, reported after the last chunk
     end: Option<Offset>,
+    /// where the end was when the last chunk came, at least
+    high: Offset,
     /// the reader went elsewhere; what comes before the new assignment is stale
     moved: bool,
     paused: bool,
     failed: Option<TopicError>,
+}
+
+impl Feed {
+    /// The end for a reader at `next`: beyond it while more may come.
+    fn end_after(&self, next: Offset) -> Offset {
+        match self.end {
+            Some(end) if self.chunks.is_empty() => end.max(next),
+            _ => self.high.max(next + 1),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -80,6 +92,8 @@ struct Taken {
     at: TopicPartition,
     columns: Columns,
     end: Option<Offset>,
+    /// see [`Feed::high`]
+    high: Option<Offset>,
     failed: Option<Failure>,
 }
 
@@ -136,7 +150,6 @@ impl Feeder {
 
     /// See [`crate::topic::Session::read`].
     pub fn read(&self, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError> {
-        const UNKNOWN: Offset = Offset::MAX;
         let mut feeds = self.feeds.lock();
         let is_new = !feeds.feeds.contains_key(at);
         if is_new {
@@ -149,7 +162,7 @@ impl Feeder {
             *feed = Feed { next: from, fetched: from, moved: true, ..Feed::default() };
             feeds.assign = true;
             self.changed.notify_all();
-            return Ok(Fetched { batch: RawBatch::empty(), next: from, end: UNKNOWN });
+            return Ok(Fetched { batch: RawBatch::empty(), next: from, end: from + 1 });
         }
         if let Some(error) = feed.failed.take() {
             return Err(error);
@@ -158,7 +171,7 @@ impl Feeder {
             let end = feed.end.map_or(from, |end| end.max(from));
             feed.next = end;
             feed.fetched = feed.fetched.max(end);
-            return Ok(Fetched { batch: RawBatch::empty(), next: end, end: feed.end.map_or(UNKNOWN, |_| end) });
+            return Ok(Fetched { batch: RawBatch::empty(), next: end, end: feed.end_after(end) });
         };
         let rows = chunk.rows_within(0, limit.max_records.max(1), limit.max_bytes, true);
         let batch = without_empty_headers(chunk.slice(0, rows));
@@ -167,11 +180,11 @@ impl Feeder {
         }
         feed.bytes = feed.bytes.saturating_sub(batch.byte_size());
         feed.next = batch.end().unwrap_or(from);
-        let end = if feed.chunks.is_empty() { feed.end.unwrap_or(UNKNOWN) } else { UNKNOWN };
         let next = feed.next;
+        let end = feed.end_after(next);
         drop(feeds);
         self.changed.notify_all();
-        Ok(Fetched { batch, next, end: end.max(next) })
+        Ok(Fetched { batch, next, end })
     }
 
     fn run(&self) {
@@ -252,7 +265,7 @@ impl Feeder {
                     let topic = self.shared.admin.inner(&topic).map(TopicName::new).unwrap_or_else(|| topic.into());
                     let at = TopicPartition::new(topic, place.partition);
                     known.push(place.id());
-                    taken.push(Taken { at, columns: Columns::default(), end: None, failed: None });
+                    taken.push(Taken { at, columns: Columns::default(), end: None, high: None, failed: None });
                     known.len() - 1
                 });
             }
@@ -267,6 +280,10 @@ impl Feeder {
                 (None, Event::Message(..)) => {}
             }
         });
+        for taken in taken.iter_mut().filter(|taken| taken.columns.len() > 0) {
+            let name = self.shared.admin.outer(taken.at.topic.as_str());
+            taken.high = self.consumer.last_end(&name, taken.at.partition);
+        }
     }
 
     fn put(&self, taken: Vec<Taken>) {
@@ -279,7 +296,7 @@ impl Feeder {
             drop(feeds);
             return self.shared.watchers.wake(&grown);
         }
-        for Taken { at, columns, end, failed } in taken {
+        for Taken { at, columns, end, high, failed } in taken {
             let Some(feed) = feeds.feeds.get_mut(&at).filter(|f| !f.moved) else { continue };
             if let Some(failure) = failed {
                 if super::admin::is_passing(&failure) {
@@ -292,6 +309,7 @@ impl Feeder {
                 feed.bytes += columns.bytes();
                 feed.fetched = next;
                 feed.end = None;
+                feed.high = high.unwrap_or(feed.high);
                 feed.chunks.push_back(columns.finish());
             }
             feed.end = end.or(feed.end);

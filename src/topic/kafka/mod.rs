@@ -117,6 +117,8 @@ pub struct KafkaLog {
     shared: Arc<Shared>,
     scanners: Scanners,
     writer: Mutex<Writer>,
+    /// for what is whole without a transaction
+    single: Mutex<Writer>,
 }
 
 impl KafkaLog {
@@ -142,7 +144,8 @@ impl KafkaLog {
         });
         let name = shared.admin.outer(&format!("{}riverrun-{}", shared.options.service_id, shared.node));
         let writer = Mutex::new(Writer::new(shared.clone(), Some(name)));
-        Ok(Arc::new(Self { shared, scanners: Scanners::default(), writer }))
+        let single = Mutex::new(Writer::new(shared.clone(), None));
+        Ok(Arc::new(Self { shared, scanners: Scanners::default(), writer, single }))
     }
 }
 
@@ -216,8 +219,9 @@ impl Log for KafkaLog {
         }
         Writer::check(&self.shared, &commit)?;
         let grown = grown(&commit);
+        let writer = if is_whole_alone(&commit) { &self.single } else { &self.writer };
         let commits = [commit];
-        let receipt = self.writer.lock().apply(&commits, &NoMembers)?.pop().unwrap_or_default();
+        let receipt = writer.lock().apply(&commits, &NoMembers)?.pop().unwrap_or_default();
         self.wait_visible(&commits[0].outputs, &receipt)?;
         self.shared.watchers.wake(&grown);
         Ok(receipt)
@@ -366,6 +370,19 @@ impl Log for KafkaLog {
     fn reopen(&self) -> Result<(), TopicError> {
         self.shared.local.reopen()
     }
+}
+
+/// True for what is written wholly or not at all without a transaction: one record, or positions of one group. Positions that nobody of the
+/// group commits Kafka takes then only while the group has no members, so that a node that comes late does not set back those that read.
+fn is_whole_alone(commit: &Commit) -> bool {
+    let records: usize = commit.outputs.iter().map(|output| output.timestamps.len()).sum();
+    let one_group = commit.positions.windows(2).all(|pair| pair[0].0 == pair[1].0);
+    commit.blocks.is_empty()
+        && match records {
+            0 => one_group,
+            1 => commit.positions.is_empty(),
+            _ => false,
+        }
 }
 
 /// Topics that a commit appends to.

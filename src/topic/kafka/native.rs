@@ -1,10 +1,12 @@
 //! The calls of librdkafka that `rdkafka` has no safe form of: batches of messages, offsets of any group, offsets in a transaction.
 //!
-//! The only file with `unsafe` of this room. Why it is sound: each pointer that librdkafka gives is owned by one value here and destroyed
+//! The only file with `unsafe` of this room, with the file of its producer below it. Why it is sound: each pointer that librdkafka gives is owned by one value here and destroyed
 //! once, in its `Drop`; a message lives from the batch call to the end of the visit and nothing borrows from it longer; a lock makes sure
 //! that one thread at a time takes batches from a consumer's queue, which librdkafka demands. All other calls may come from any thread.
 
 #![allow(unsafe_code)]
+
+mod producer;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -18,6 +20,7 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::failure::Failure;
+pub(super) use producer::{Outgoing, Producer};
 
 /// Most messages taken by one call.
 const BATCH: usize = 8192;
@@ -239,6 +242,17 @@ impl Consumer {
         check(unsafe { rd::rd_kafka_commit(self.rk.as_ptr(), offsets.ptr(), 0) })
     }
 
+    /// The end of a partition as the last answer to a fetch gave it, with all that is not decided; `None` before the first.
+    pub fn last_end(&self, topic: &str, partition: i32) -> Option<i64> {
+        let topic = CString::new(topic).ok()?;
+        let (mut low, mut high) = (-1, -1);
+        // SAFETY: the client is alive, the name ends with a zero, the numbers are written before the call returns. It asks nobody.
+        let known = unsafe {
+            rd::rd_kafka_get_watermark_offsets(self.rk.as_ptr(), topic.as_ptr(), partition, &mut low, &mut high)
+        };
+        (known == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    }
+
     /// Leaves the group.
     pub fn close(&self) {
         // SAFETY: the client is alive; closing it twice does nothing.
@@ -293,25 +307,6 @@ impl Drop for GroupMetadata {
         // SAFETY: it is ours and goes once.
         unsafe { rd::rd_kafka_consumer_group_metadata_destroy(self.0.as_ptr()) };
     }
-}
-
-/// Puts offsets into the producer's open transaction.
-pub(super) fn send_offsets(
-    producer: *mut rd::rd_kafka_t,
-    offsets: &TopicPartitionList,
-    group: &GroupMetadata,
-    timeout: Duration,
-) -> Result<(), Failure> {
-    // SAFETY: the caller's producer, the list and the metadata are alive during the call; the error is ours.
-    let error = unsafe {
-        rdkafka_error(rd::rd_kafka_send_offsets_to_transaction(
-            producer,
-            offsets.ptr(),
-            group.0.as_ptr(),
-            millis(timeout),
-        ))
-    };
-    error.map_or(Ok(()), Err)
 }
 
 /// Committed offsets of a group: topic, partition, offset, metadata. Waits for transactions that hold offsets of it.

@@ -119,7 +119,10 @@ impl KafkaOptions {
             // The end of a partition is known when a fetch comes back empty; joins wait for it.
             ("fetch.wait.max.ms", "100"),
             ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "16384"),
+            ("queued.max.messages.kbytes", "8192"),
+            // What a full queue puts off goes on at once when there is room; the default waits a second.
+            ("fetch.queue.backoff.ms", "2"),
+            ("fetch.max.bytes", "4194304"),
             ("fetch.error.backoff.ms", "100"),
             ("session.timeout.ms", SESSION_TEXT),
         ]);
@@ -141,9 +144,11 @@ impl KafkaOptions {
     /// For writing; in transactions if `transactional` names them.
     pub(super) fn producer(&self, transactional: Option<&str>) -> ClientConfig {
         let mut config = self.base(&[
-            ("linger.ms", "5"),
-            ("queue.buffering.max.messages", "500000"),
-            ("queue.buffering.max.kbytes", "131072"),
+            // Under load batches fill by themselves, since they are made while others are on their way.
+            ("linger.ms", "1"),
+            // A record on its way costs some hundred bytes beside its own.
+            ("queue.buffering.max.messages", "100000"),
+            ("queue.buffering.max.kbytes", "16384"),
             ("retry.backoff.ms", "20"),
         ]);
         config.set("enable.idempotence", "true").set("acks", "all");

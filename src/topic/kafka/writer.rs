@@ -4,25 +4,18 @@
 //! durable before positions. The subtle thing: after a failure nobody knows whether the transaction is there; the answer is that it failed,
 //! and who asks for positions afterwards learns the truth, since Kafka answers only when it is decided.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
-use parking_lot::Mutex;
 use rdkafka::TopicPartitionList;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, Message as _, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
 use super::Shared;
 use super::changelog;
 use super::columns::time_to_kafka;
 use super::failure::Failure;
-use super::native::{self, GroupMetadata};
+use super::native::{GroupMetadata, Outgoing, Producer};
 use crate::topic::changelog_block::Block;
 use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, TopicError, TopicPartition};
 
@@ -30,47 +23,6 @@ use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, Topic
 const STEP: Duration = Duration::from_secs(30);
 /// How long an abort is waited for before reports are taken.
 const ABORT_TRY: Duration = Duration::from_millis(500);
-/// After how many records delivery reports are looked at.
-const POLL_EVERY: usize = 2048;
-
-/// What became of records.
-#[derive(Default)]
-struct Delivered {
-    /// offsets of the records that were marked
-    offsets: Mutex<HashMap<usize, i64>>,
-    failure: Mutex<Option<Failure>>,
-    failures: AtomicUsize,
-}
-
-/// Hears of deliveries. A record's mark is 0 for those whose offset nobody wants.
-pub(super) struct Deliveries(Arc<Delivered>);
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        super::log_line(level as i32, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!("kafka: {error}: {reason}");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, mark: usize) {
-        match result {
-            Ok(message) if mark != 0 => {
-                self.0.offsets.lock().insert(mark, message.offset());
-            }
-            Ok(_) => {}
-            Err((error, _)) => {
-                self.0.failures.fetch_add(1, Ordering::Relaxed);
-                self.0.failure.lock().get_or_insert_with(|| Failure::from(error.clone()));
-            }
-        }
-    }
-}
 
 /// Whose offsets are committed: the group's member on this node where there is one.
 pub(super) trait Members {
@@ -99,8 +51,7 @@ pub(super) struct Writer {
     shared: Arc<Shared>,
     /// `None`: without transactions
     transactional: Option<String>,
-    producer: Option<BaseProducer<Deliveries>>,
-    delivered: Arc<Delivered>,
+    producer: Option<Producer>,
     marks: usize,
 }
 
@@ -110,9 +61,19 @@ struct Marks {
     blocks: Vec<Option<usize>>,
 }
 
+impl Marks {
+    fn receipt(&self, producer: &Producer) -> Receipt {
+        let offset = |mark: &Option<usize>| mark.and_then(|m| producer.offset(m)).unwrap_or_default();
+        Receipt {
+            base_offsets: self.outputs.iter().map(offset).collect(),
+            block_numbers: self.blocks.iter().map(|m| offset(m).max(0) as u64).collect(),
+        }
+    }
+}
+
 impl Writer {
     pub fn new(shared: Arc<Shared>, transactional: Option<String>) -> Self {
-        Self { shared, transactional, producer: None, delivered: Arc::default(), marks: 0 }
+        Self { shared, transactional, producer: None, marks: 0 }
     }
 
     /// Fails if the commit asks for something that is not there. To be called before it is put among others.
@@ -153,7 +114,7 @@ impl Writer {
         let Some(producer) = &self.producer else { return false };
         let deadline = Instant::now() + STEP;
         loop {
-            match producer.abort_transaction(ABORT_TRY).map_err(Failure::from) {
+            match producer.abort(ABORT_TRY) {
                 Ok(()) => return true,
                 // It waits for reports of deliveries, which somebody must take.
                 Err(failure) if failure.retriable && Instant::now() < deadline => {
@@ -171,45 +132,35 @@ impl Writer {
     fn try_apply(&mut self, commits: &[Commit], members: &dyn Members) -> Result<Vec<Receipt>, (Failure, bool)> {
         let before = |e: Failure| (e, false);
         self.open().map_err(before)?;
-        let Some(producer) = self.producer.take() else { return Err(before(Failure::said("no producer".into()))) };
-        self.delivered.offsets.lock().clear();
-        *self.delivered.failure.lock() = None;
-        if self.transactional.is_some()
-            && let Err(error) = producer.begin_transaction()
-        {
-            return Err(before(error.into()));
-        }
-        let sent = self.send_all(&producer, commits);
+        let Some(mut producer) = self.producer.take() else { return Err(before(Failure::said("no producer".into()))) };
+        producer.forget_reports();
         let transactional = self.transactional.is_some();
-        let done = sent.and_then(|marks| {
+        if transactional {
+            producer.begin().map_err(before)?;
+        }
+        let done = self.send_all(&mut producer, commits).and_then(|marks| {
             if !transactional {
-                flush(&producer, &self.delivered)?;
+                producer.flush(STEP)?;
             }
             self.positions(&producer, commits, members)?;
             if transactional {
-                finish(&producer, &self.delivered)?;
+                again(|| producer.commit(STEP))?;
+                // What was lost makes the commit fail; this only makes sure.
+                producer.flush(STEP)?;
             }
             Ok(marks)
         });
+        let receipts = done.map(|marks| marks.iter().map(|marks| marks.receipt(&producer)).collect());
         self.producer = Some(producer);
-        let marks = done.map_err(|failure| (failure, true))?;
-        let offsets = self.delivered.offsets.lock();
-        let offset = |mark: &Option<usize>| mark.and_then(|m| offsets.get(&m).copied()).unwrap_or_default();
-        Ok(marks
-            .iter()
-            .map(|marks| Receipt {
-                base_offsets: marks.outputs.iter().map(offset).collect(),
-                block_numbers: marks.blocks.iter().map(|m| offset(m).max(0) as u64).collect(),
-            })
-            .collect())
+        receipts.map_err(|failure| (failure, true))
     }
 
-    fn open(&mut self) -> Result<(), Failure> {
+    /// Makes the producer, if there is none.
+    pub fn open(&mut self) -> Result<(), Failure> {
         if self.producer.is_some() {
             return Ok(());
         }
-        let config = self.shared.options.producer(self.transactional.as_deref());
-        let producer: BaseProducer<Deliveries> = config.create_with_context(Deliveries(self.delivered.clone()))?;
+        let producer = Producer::new(&self.shared.options.producer(self.transactional.as_deref()))?;
         if self.transactional.is_some() {
             again(|| producer.init_transactions(STEP))?;
         }
@@ -222,7 +173,7 @@ impl Writer {
         self.marks
     }
 
-    fn send_all(&mut self, producer: &BaseProducer<Deliveries>, commits: &[Commit]) -> Result<Vec<Marks>, Failure> {
+    fn send_all(&mut self, producer: &mut Producer, commits: &[Commit]) -> Result<Vec<Marks>, Failure> {
         let now_ms = self.shared.clock.now_ms();
         let mut marks = Vec::with_capacity(commits.len());
         for commit in commits {
@@ -237,16 +188,7 @@ impl Writer {
                 let block = Block::open(bytes).map_err(|e| Failure::said(e.to_string()))?;
                 let mark = (!block.is_empty()).then(|| self.mark());
                 let topic = self.shared.admin.outer(changelog::topic_of(store).as_str());
-                for (i, (key, row)) in block.iter().enumerate() {
-                    let mark = mark.filter(|_| i + 1 == block.len()).unwrap_or(0);
-                    let mut record: BaseRecord<'_, [u8], [u8], usize> =
-                        BaseRecord::with_opaque_to(&topic, mark).partition(store.partition).key(key);
-                    record.payload = row;
-                    send(producer, record.timestamp(now_ms))?;
-                    if i % POLL_EVERY == POLL_EVERY - 1 {
-                        producer.poll(Duration::ZERO);
-                    }
-                }
+                producer.send_now(&topic, store.partition, block.iter(), mark.unwrap_or(0), STEP)?;
                 blocks.push(mark);
             }
             marks.push(Marks { outputs, blocks });
@@ -256,37 +198,30 @@ impl Writer {
 
     fn send_output(
         &self,
-        producer: &BaseProducer<Deliveries>,
+        producer: &mut Producer,
         output: &Append,
         mark: Option<usize>,
         now_ms: i64,
     ) -> Result<(), Failure> {
         let topic = self.shared.admin.outer(output.to.topic.as_str());
         for row in 0..output.timestamps.len() {
-            let mark = mark.filter(|_| row == 0).unwrap_or(0);
             let time = match output.timestamps[row] {
                 NO_TIMESTAMP => now_ms,
                 time => time,
             };
-            let mut record: BaseRecord<'_, [u8], [u8], usize> =
-                BaseRecord::with_opaque_to(&topic, mark).partition(output.to.partition).timestamp(time_to_kafka(time));
-            record.key = output.keys.is_valid(row).then(|| output.keys.value(row));
-            record.payload = output.values.is_valid(row).then(|| output.values.value(row));
-            record.headers = output.headers.as_ref().and_then(|h| headers_of(h.as_ref(), row));
-            send(producer, record)?;
-            if row % POLL_EVERY == POLL_EVERY - 1 {
-                producer.poll(Duration::ZERO);
-            }
+            let record = Outgoing {
+                key: output.keys.is_valid(row).then(|| output.keys.value(row)),
+                value: output.values.is_valid(row).then(|| output.values.value(row)),
+                timestamp: time_to_kafka(time),
+                headers: output.headers.as_ref().map(|h| headers_of(h.as_ref(), row)).unwrap_or_default(),
+                mark: mark.filter(|_| row == 0).unwrap_or(0),
+            };
+            producer.send(&topic, output.to.partition, &record, STEP)?;
         }
         Ok(())
     }
 
-    fn positions(
-        &self,
-        producer: &BaseProducer<Deliveries>,
-        commits: &[Commit],
-        members: &dyn Members,
-    ) -> Result<(), Failure> {
+    fn positions(&self, producer: &Producer, commits: &[Commit], members: &dyn Members) -> Result<(), Failure> {
         let mut by_owner: BTreeMap<&Owner, BTreeMap<&TopicPartition, Position>> = BTreeMap::new();
         for (owner, at, position) in commits.iter().flat_map(|c| &c.positions) {
             by_owner.entry(owner).or_default().insert(at, *position);
@@ -304,7 +239,7 @@ impl Writer {
             let member = member.ok_or_else(|| Failure::said(format!("'{group}' names no group")))?;
             let deadline = Instant::now() + STEP;
             loop {
-                match native::send_offsets(producer.client().native_ptr(), &list, member, STEP) {
+                match producer.send_offsets(&list, member, STEP) {
                     Ok(()) => break,
                     Err(failure) if failure.retriable && Instant::now() < deadline => {}
                     Err(failure) => return Err(failure),
@@ -315,57 +250,28 @@ impl Writer {
     }
 }
 
-/// Waits until all records are with Kafka.
-fn flush(producer: &BaseProducer<Deliveries>, delivered: &Delivered) -> Result<(), Failure> {
-    producer.flush(STEP)?;
-    delivered.failure.lock().take().map_or(Ok(()), Err)
-}
-
-fn finish(producer: &BaseProducer<Deliveries>, delivered: &Delivered) -> Result<(), Failure> {
-    flush(producer, delivered)?;
-    again(|| producer.commit_transaction(STEP))
-}
-
 /// Calls until it works, fails for good, or takes too long.
-fn again(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Failure> {
+fn again(call: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
     let deadline = Instant::now() + STEP;
     loop {
-        match call().map_err(Failure::from) {
+        match call() {
             Err(failure) if failure.retriable && Instant::now() < deadline => {}
             done => return done,
         }
     }
 }
 
-fn send(producer: &BaseProducer<Deliveries>, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), Failure> {
-    let deadline = Instant::now() + STEP;
-    let mut record = record;
-    loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
-            Err((error, back)) => {
-                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) || Instant::now() > deadline {
-                    return Err(error.into());
-                }
-                producer.poll(Duration::from_millis(5));
-                record = back;
-            }
-        }
-    }
-}
-
-fn headers_of(headers: &dyn Array, row: usize) -> Option<OwnedHeaders> {
+fn headers_of(headers: &dyn Array, row: usize) -> Vec<(&str, Option<&[u8]>)> {
     let lists = headers.as_list::<i32>();
-    if lists.is_null(row) || lists.value_length(row) == 0 {
-        return None;
+    if lists.is_null(row) {
+        return Vec::new();
     }
-    let all = lists.value(row);
-    let all = all.as_struct();
+    let all = lists.values().as_struct();
     let (keys, values) = (all.column(0).as_string::<i32>(), all.column(1).as_binary::<i32>());
-    let mut owned = OwnedHeaders::new_with_capacity(keys.len());
-    for i in 0..keys.len() {
+    let ends = lists.value_offsets();
+    let header = |i: usize| {
         let key = if keys.is_null(i) { "" } else { keys.value(i) };
-        owned = owned.insert(Header { key, value: values.is_valid(i).then(|| values.value(i)) });
-    }
-    Some(owned)
+        (key, values.is_valid(i).then(|| values.value(i)))
+    };
+    (ends[row] as usize..ends[row + 1] as usize).map(header).collect()
 }
