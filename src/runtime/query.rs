@@ -207,6 +207,8 @@ impl QueryShared {
         let message = error.to_string();
         tracing::warn!(query = %self.spec.id, sub = task.0, partition = task.1, "a task failed: {message}");
         let mut errors = self.errors.lock();
+        // The same again pushes out nothing that says more.
+        errors.retain(|known| known.message != message || known.task != task);
         while errors.len() >= self.spec.settings.errors_kept.max(1) {
             errors.pop_front();
         }
