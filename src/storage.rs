@@ -8,6 +8,8 @@ pub mod copy;
 mod directory;
 pub mod fault;
 mod syncer;
+#[cfg(test)]
+mod tests;
 
 use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
@@ -16,7 +18,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode, Readable};
+use fjall::config::PinningPolicy;
+use fjall::{
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode,
+    Readable,
+};
 use parking_lot::{Mutex, RwLock};
 
 use directory::{DataDirectory, unusable};
@@ -27,7 +33,10 @@ const MIB: u64 = 1 << 20;
 /// Values from this size on lie beside the tree, where merging levels does not copy them.
 const SEPARATION_THRESHOLD_BYTES: u32 = 4 << 10;
 /// Writers wait while so many full memtables of a space are not yet in tables; half of where fjall itself would stop them.
-const MAX_UNFLUSHED_MEMTABLES: usize = 2;
+const MAX_SEALED_MEMTABLES: usize = 2;
+/// What fjall counts for an entry of a memtable beside key and value, about.
+const ENTRY_BYTES: u64 = 80;
+const META_MEMTABLE_BYTES: u64 = 2 * MIB;
 /// How long [`Storage::reopen`] waits for reads to end.
 const REOPEN_WAIT: Duration = Duration::from_secs(10);
 
@@ -38,10 +47,12 @@ pub struct StorageOptions {
     pub cache_bytes: u64,
     /// memory for record blocks not yet in tables, bytes; up to three times as much while the disk is slow
     pub records_memtable_bytes: u64,
+    /// the same for changelogs
+    pub changelog_memtable_bytes: u64,
+    /// the same for keyed stores; the larger, the less often their tables are merged
+    pub keyed_memtable_bytes: u64,
     /// property `storage.records.compression` = `lz4`: blocks of records are packed on disk. Counts only when the directory is new
     pub pack_records: bool,
-    /// the same for each of changelogs and keyed stores
-    pub state_memtable_bytes: u64,
     /// journals kept at most, bytes (≥ 64 MiB); bounds what a restart must replay
     pub journal_max_bytes: u64,
     /// threads that flush and merge; with more than one, fjall's first thread spins while merges wait for another
@@ -58,9 +69,10 @@ impl Default for StorageOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * MIB,
-            records_memtable_bytes: 16 * MIB,
+            records_memtable_bytes: 8 * MIB,
+            changelog_memtable_bytes: 8 * MIB,
+            keyed_memtable_bytes: 16 * MIB,
             pack_records: false,
-            state_memtable_bytes: 8 * MIB,
             journal_max_bytes: 256 * MIB,
             worker_threads: 1,
             sync_interval: Duration::from_secs(1),
@@ -73,7 +85,7 @@ impl Default for StorageOptions {
 impl StorageOptions {
     /// Memory of caches and memtables, about: a memtable that is full waits for the disk beside the one that fills.
     pub fn memory_bytes(&self) -> u64 {
-        self.cache_bytes + 2 * (self.records_memtable_bytes + 2 * self.state_memtable_bytes)
+        self.cache_bytes + 2 * (self.records_memtable_bytes + self.changelog_memtable_bytes + self.keyed_memtable_bytes)
     }
 }
 
@@ -150,23 +162,36 @@ impl Space {
         }
     }
 
+    /// How large a memtable grows; one commit may go beyond it.
+    fn memtable_bytes(self, options: &StorageOptions) -> u64 {
+        match self {
+            Self::Records => options.records_memtable_bytes,
+            Self::Changelog => options.changelog_memtable_bytes,
+            Self::Keyed => options.keyed_memtable_bytes,
+            Self::Meta => META_MEMTABLE_BYTES,
+        }
+    }
+
     fn create_options(self, options: &StorageOptions) -> KeyspaceCreateOptions {
-        let base = KeyspaceCreateOptions::default();
+        let base = KeyspaceCreateOptions::default().max_memtable_size(self.memtable_bytes(options));
         let blobs = KvSeparationOptions::default().separation_threshold(SEPARATION_THRESHOLD_BYTES);
         match self {
             // Packed, rows of JSON take a third of the space; but packing and unpacking is a third of the work of a filter.
             Self::Records => {
                 let packing = if options.pack_records { CompressionType::Lz4 } else { CompressionType::None };
-                let blobs = blobs.compression(packing);
-                base.max_memtable_size(options.records_memtable_bytes).with_kv_separation(Some(blobs))
+                base.with_kv_separation(Some(blobs.compression(packing)))
             }
             // Changelogs are trimmed before packing them would pay.
             Self::Changelog => {
                 let plain = blobs.compression(CompressionType::None);
-                base.max_memtable_size(options.state_memtable_bytes).with_kv_separation(Some(plain))
+                base.with_kv_separation(Some(plain))
             }
-            Self::Keyed => base.max_memtable_size(options.state_memtable_bytes),
-            Self::Meta => base.max_memtable_size(2 * MIB),
+            // Keys are looked up at random: what finds their blocks stays in memory, about a hundredth of them, but for what is partitioned.
+            Self::Keyed => {
+                let pinned = PinningPolicy::new([true, true, true, false]);
+                base.filter_block_pinning_policy(pinned.clone()).index_block_pinning_policy(pinned)
+            }
+            Self::Meta => base,
         }
     }
 }
@@ -184,6 +209,15 @@ impl Batch {
     /// Removes `key`.
     pub fn remove(&mut self, space: Space, key: impl Into<Bytes>) {
         self.0.push((space, key.into(), None));
+    }
+
+    /// What it adds to the memtables of the spaces, about.
+    fn memtable_bytes(&self) -> [u64; 4] {
+        let mut bytes = [0; 4];
+        for (space, key, value) in &self.0 {
+            bytes[*space as usize] += (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64 + ENTRY_BYTES;
+        }
+        bytes
     }
 
     /// Number of writes.
@@ -338,7 +372,7 @@ impl Storage {
         if fault == Some(Fault::Before) {
             return Err(self.poison.set("injected fault before a write".into()));
         }
-        self.wait_for_flush(&open)?;
+        self.make_room(&open, &batch)?;
         let mode = if self.options.sync_interval.is_zero() { PersistMode::SyncData } else { PersistMode::Buffer };
         let mut writes =
             fjall::OwnedWriteBatch::with_capacity(open.database.clone(), batch.len()).durability(Some(mode));
@@ -356,10 +390,25 @@ impl Storage {
         }
     }
 
+    /// Sees to it that no space holds more than two full memtables beside the one that takes the batch. Fjall's worker would seal full
+    /// ones as well, but only when it is through with merging tables; all that is written until then would stay in memory.
+    fn make_room(&self, open: &OpenDatabase, batch: &Batch) -> Result<(), StorageError> {
+        for (space, more) in Space::ALL.into_iter().zip(batch.memtable_bytes()) {
+            let (tree, limit) = (open.space(space), space.memtable_bytes(&self.options));
+            let held = tree.tree.active_memtable().size();
+            // one that is not half full is not worth a table
+            if more > 0 && held + more > limit && held > limit / 2 {
+                self.wait_for_flush(open, tree)?;
+                tree.rotate_memtable().map_err(|e| self.poison.set(said(&e)))?;
+            }
+        }
+        Ok(())
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the storage below has no condition to wait on")]
-    /// Lets the disk catch up. Fjall would do so too, but not notice that what it waits for has failed.
-    fn wait_for_flush(&self, open: &OpenDatabase) -> Result<(), StorageError> {
-        while open.spaces.iter().any(|space| space.sealed_memtable_count() >= MAX_UNFLUSHED_MEMTABLES) {
+    /// Lets the disk catch up with a space.
+    fn wait_for_flush(&self, open: &OpenDatabase, space: &Keyspace) -> Result<(), StorageError> {
+        while space.sealed_memtable_count() >= MAX_SEALED_MEMTABLES {
             // Nothing is left in the buffer to flush; asked only whether a background thread has failed.
             open.database.persist(PersistMode::Buffer).map_err(|e| self.poison.set(said(&e)))?;
             std::thread::sleep(Duration::from_millis(1));

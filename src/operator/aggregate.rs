@@ -28,6 +28,12 @@ const PAGE_BYTES: usize = 8 << 20;
 /// A page has at least so many rows, however large they are.
 const PAGE_MIN_ROWS: usize = 16;
 
+/// A row has one group, see [`Core::warm`].
+pub(super) const ONE_GROUP: (usize, i64) = (1, 0);
+/// How many look-ups are warmed together where a row has many, if that are not too few rows.
+const WARM_LOOKUPS: usize = 256;
+const WARM_ROWS_MIN: usize = 8;
+
 /// What all aggregates share: inputs, store, output, and the page being made.
 pub(super) struct Core {
     pub layout: Arc<Layout>,
@@ -122,13 +128,25 @@ impl Core {
         self.page.emissions.push(Emission { slot, row: row as u32, rowtime: head.rowtime, existed });
     }
 
-    /// Has the groups of the next rows near, if it is time to.
+    /// Has the groups of the next rows near, if it is time to; each row may have several, `hops`: their number, and the time from one
+    /// window to the next.
     #[inline]
-    pub fn warm(&mut self, pending: &Pending, row: usize, start: impl FnMut(usize) -> i64) {
+    pub fn warm(&mut self, pending: &Pending, row: usize, hops: (usize, i64), start: impl FnMut(usize) -> i64) {
         if self.warmed <= row || self.warmed > row + WARM_ROWS {
-            self.warmed = (row + WARM_ROWS).min(pending.hashes.len());
-            let starts = (row..self.warmed).map(start);
-            self.store.groups.warm(pending.hashes[row..self.warmed].iter().copied().zip(starts));
+            self.warm_next(pending, row, hops, start);
+        }
+    }
+
+    fn warm_next(&mut self, pending: &Pending, row: usize, hops: (usize, i64), mut start: impl FnMut(usize) -> i64) {
+        let (windows, advance_ms) = hops;
+        let rows = (WARM_LOOKUPS / windows.max(1)).clamp(WARM_ROWS_MIN, WARM_ROWS);
+        self.warmed = (row + rows).min(pending.hashes.len());
+        let (hashes, mut starts) = (&pending.hashes[row..self.warmed], [0; WARM_ROWS]);
+        (row..self.warmed).zip(&mut starts).for_each(|(row, first)| *first = start(row));
+        // window by window, since a window's groups are found in one place
+        for hop in 0..windows as i64 {
+            let starts = starts.iter().map(|first| first + hop * advance_ms);
+            self.store.groups.warm(hashes.iter().copied().zip(starts));
         }
     }
 
@@ -256,7 +274,7 @@ impl Aggregate {
             if !pending.counts(row) {
                 continue;
             }
-            core.warm(&pending, row, |_| 0);
+            core.warm(&pending, row, ONE_GROUP, |_| 0);
             let slot = core.store.slot(pending.hashes[row], pending.keys.row(row), Span::default())?;
             if core.table {
                 core.take_change(slot, row, &pending.batch);

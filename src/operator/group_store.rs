@@ -17,6 +17,7 @@ use hashbrown::HashSet;
 
 use crate::function::aggregate::{Accumulator, Slot};
 use crate::state::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec, split_window};
+use crate::state::filter::KeyFilter;
 use crate::topic::{KeyedSnapshot, TopicError};
 
 use super::OperatorError;
@@ -57,6 +58,8 @@ pub(super) struct GroupStore {
     complete: bool,
     /// the greatest window start of groups that only the store behind may hold
     outside_start: i64,
+    /// groups that only the store behind may hold; `None`: it may hold any
+    outside: Option<KeyFilter>,
     /// deleted keys that the store behind may still hold, kept by operators that scan it
     gone: Option<HashSet<Bytes>>,
     deletes_in_flight: Vec<Bytes>,
@@ -99,6 +102,7 @@ impl GroupStore {
             behind: None,
             complete: true,
             outside_start: i64::MAX,
+            outside: (!windows.are_sessions()).then(KeyFilter::default),
             gone: (windows.are_sessions() || layout.spec.emit_final).then(HashSet::new),
             deletes_in_flight: Vec::new(),
             owing: 0,
@@ -128,7 +132,9 @@ impl GroupStore {
     #[cold]
     fn fetch_or_insert(&mut self, hash: u64, key: &[u8], window: Span) -> Result<Slot, TopicError> {
         let slot = self.groups.insert(hash, key, window);
-        let elsewhere = !self.complete && window.start <= self.outside_start;
+        let elsewhere = !self.complete
+            && window.start <= self.outside_start
+            && self.outside.as_ref().is_none_or(|outside| outside.contains(place(hash, window)));
         if let Some(behind) = self.behind.as_ref().filter(|_| elsewhere) {
             let mut stored = Vec::with_capacity(key.len() + 16);
             self.groups.store_key(slot, &mut stored);
@@ -262,6 +268,7 @@ impl GroupStore {
         failure.map_or(Ok(()), Err)?;
         self.load()?;
         self.complete = true;
+        self.outside = (!self.windows.are_sessions()).then(KeyFilter::default);
         Ok(())
     }
 
@@ -292,6 +299,14 @@ impl GroupStore {
         }
         let (group, start, end) = split_window(key)?;
         Ok((group, Span { start, end }))
+    }
+}
+
+/// The hash of a group for [`GroupStore::outside`], from its key's.
+fn place(hash: u64, window: Span) -> u64 {
+    match window.start {
+        0 => hash,
+        start => (hash ^ start as u64).wrapping_mul(0xbf58_476d_1ce4_e5b9).rotate_left(32) ^ hash,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::plan::topology::AggregateSpec;
 use crate::state::Store;
 use crate::types::{ChangeBatch, OldRows, RowMeta, WindowBounds, WindowKind};
 
-use super::aggregate::Core;
+use super::aggregate::{Core, ONE_GROUP};
 use super::aggregate_input::Pending;
 use super::aggregate_output::{assemble, existed, values};
 use super::coalesce::Coalescer;
@@ -161,7 +161,7 @@ impl SessionAggregate {
                 pending.next += 1;
                 continue;
             }
-            self.core.warm(&pending, row, |_| 0);
+            self.core.warm(&pending, row, ONE_GROUP, |_| 0);
             if pending.counts(row) && !self.take(&pending, row, from, ctx)? {
                 break;
             }

@@ -56,10 +56,15 @@ impl TimeWindows {
             return start;
         }
         let start = self.spec.starts_for(row_time).next().unwrap_or(0);
-        if self.size_ms == self.advance_ms {
-            self.cached = (start, start.saturating_add(self.size_ms), start);
-        }
+        let end = start.saturating_add(self.size_ms);
+        let from = if start == 0 { 0 } else { end.saturating_sub(self.advance_ms) };
+        self.cached = (from, end, start);
         start
+    }
+
+    /// How many windows a row has, and the time from one to the next.
+    fn hops(&self) -> (usize, i64) {
+        (self.size_ms.div_euclid(self.advance_ms).max(1) as usize, self.advance_ms)
     }
 }
 
@@ -144,7 +149,7 @@ impl WindowAggregate {
                 continue;
             }
             let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
-            self.core.warm(&pending, row, |row| windows.first_start(times[row].max(0)));
+            self.core.warm(&pending, row, windows.hops(), |row| windows.first_start(times[row].max(0)));
             if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
                 pending.next += 1;
             }

@@ -102,6 +102,9 @@ impl Started {
     }
 }
 
+/// Outputs take at most one part in so many of what a commit without a session may hold.
+const OUTPUT_SHARE: usize = 8;
+
 /// Runs queries over a log.
 pub struct Runtime {
     log: Arc<dyn Log>,
@@ -519,7 +522,9 @@ impl Runtime {
             Some(_) => self.log.session(&spec.owner, &input_topics(&topology))?,
             None => None,
         };
-        let own_pace = Pace { interval_ms: self.config.commit_interval_ms, drained_ms: 0, output_bytes: usize::MAX };
+        // records gain nothing by waiting, as changes of state do, and here a commit costs little
+        let output_bytes = (self.config.commit_max_bytes / OUTPUT_SHARE).max(1);
+        let own_pace = Pace { interval_ms: self.config.commit_interval_ms, drained_ms: 0, output_bytes };
         let shared = Arc::new(QueryShared {
             log: self.log.clone(),
             clock: self.clock.clone(),

@@ -1,7 +1,7 @@
 //! What a task has made since its last commit: records by partition, and rows for a client.
 //!
 //! Encodes nothing. The subtle thing: the order of records within a partition is the order of [`Outputs::append`], however many batches
-//! they came in; at a commit the batches of one partition become one.
+//! they came in; at a commit small batches of one partition are joined, a few at a time, so that there are never two of all.
 
 use std::collections::HashMap;
 
@@ -14,6 +14,9 @@ use crate::topic::{Append, TopicPartition};
 use crate::types::{ChangeBatch, TopicName};
 
 use super::rows::no_headers;
+
+/// Batches of one partition are joined until they have so many bytes: some blocks of the log.
+const JOINED_BYTES: usize = 2 << 20;
 
 /// Records of one batch before they are spread over partitions, row-aligned.
 pub(super) struct Records {
@@ -113,14 +116,29 @@ impl Outputs {
         Ok(())
     }
 
-    /// The records as a commit wants them, one batch a partition; nothing is left here but the client's rows.
+    /// The records as a commit wants them, in few batches a partition; nothing is left here but the client's rows.
     ///
     /// # Errors
     /// If Arrow cannot join batches: a defect of ours.
     pub fn take_appends(&mut self) -> Result<Vec<Append>, ArrowError> {
         self.places.clear();
         self.bytes = 0;
-        self.appends.drain(..).map(|(_, parts)| join(parts)).collect()
+        let mut joined = Vec::with_capacity(self.appends.len());
+        for (_, parts) in self.appends.drain(..) {
+            let (mut run, mut bytes) = (Vec::new(), 0);
+            for part in parts {
+                bytes += payload_bytes(&part.keys) + payload_bytes(&part.values);
+                run.push(part);
+                if bytes >= JOINED_BYTES {
+                    joined.push(join(std::mem::take(&mut run))?);
+                    bytes = 0;
+                }
+            }
+            if !run.is_empty() {
+                joined.push(join(run)?);
+            }
+        }
+        Ok(joined)
     }
 
     /// The client's rows; none are left here.

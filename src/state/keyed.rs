@@ -14,6 +14,7 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 use super::arena::{Arena, Span};
 use super::block::{Block, BlockWriter};
 use super::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec};
+use super::filter::KeyFilter;
 use super::{Store, WRITE_ENTRIES};
 
 /// Changed since the last block.
@@ -83,6 +84,8 @@ pub struct KeyedTable {
     behind: Option<Arc<dyn KeyedSnapshot>>,
     /// every key that exists is in memory: a miss needs no look-up
     complete: bool,
+    /// keys that only the store behind may have; `None`: it may have any
+    outside: Option<KeyFilter>,
     hand: usize,
 }
 
@@ -105,6 +108,7 @@ impl KeyedTable {
             in_block: Vec::new(),
             behind: None,
             complete: true,
+            outside: Some(KeyFilter::default()),
             hand: 0,
         }
     }
@@ -213,10 +217,15 @@ impl KeyedTable {
             self.entries[i as usize].flags |= USED;
             return Ok(Some(i));
         }
-        let Some(behind) = self.behind.as_ref().filter(|_| !self.complete) else { return Ok(None) };
+        let Some(behind) = self.behind.as_ref().filter(|_| self.may_be_outside(hash)) else { return Ok(None) };
         let row = behind.get(key)?;
         let row = row.map(|row| self.arena.push(&row));
         Ok(Some(self.insert(hash, key, row)))
+    }
+
+    /// True if a key that is not in memory may exist.
+    fn may_be_outside(&self, hash: u64) -> bool {
+        !self.complete && self.outside.as_ref().is_none_or(|outside| outside.contains(hash))
     }
 
     fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
@@ -248,7 +257,7 @@ impl KeyedTable {
         let hash = self.hasher.hash_one(key);
         let i = match self.find(hash, key) {
             Some(i) => i,
-            None if row.is_none() && self.complete => return,
+            None if row.is_none() && !self.may_be_outside(hash) => return,
             None => self.insert(hash, key, None),
         };
         self.change(i, row);
@@ -302,6 +311,9 @@ impl KeyedTable {
         if let Some(row) = entry.row {
             self.arena.free(row);
             self.complete = false;
+            if let Some(outside) = &mut self.outside {
+                outside.insert(entry.hash);
+            }
         }
         entry.key.len() + entry.row.map_or(0, Span::len)
     }
@@ -433,7 +445,10 @@ impl Store for KeyedTable {
             start = row_end.unwrap_or(key_end);
             (key, row)
         };
-        cuts.into_iter().map(cut).collect()
+        let mut writes: KeyedWrites = cuts.into_iter().map(cut).collect();
+        // what is written in order is written faster
+        writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        writes
     }
 
     fn unwritten_bytes(&self) -> usize {
@@ -444,6 +459,7 @@ impl Store for KeyedTable {
         if self.behind.is_none() {
             // A store that fails here will say so at the first look-up.
             self.complete &= behind.is_empty(None).unwrap_or(false);
+            self.outside.take_if(|_| !self.complete);
         }
         self.behind = Some(behind);
         for i in std::mem::take(&mut self.in_flight) {
@@ -476,6 +492,7 @@ impl Store for KeyedTable {
             + self.entries.capacity() * size_of::<Entry>()
             + self.index.allocation_size()
             + lists * size_of::<u32>()
+            + self.outside.as_ref().map_or(0, KeyFilter::memory)
             + self.in_block.capacity() * size_of::<(u32, Option<Span>)>()
     }
 

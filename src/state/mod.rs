@@ -8,6 +8,7 @@
 mod arena;
 pub use crate::topic::changelog_block as block;
 pub mod encoding;
+pub(crate) mod filter;
 pub mod keyed;
 pub mod overlay;
 

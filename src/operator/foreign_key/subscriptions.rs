@@ -3,15 +3,15 @@
 //! Asked only for the left keys of one foreign key, page by page; so entries need not be in memory, and clean ones leave it all at once when
 //! memory is short. The subtle thing: from then on memory holds what the store behind does not know yet, and a read merges the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use crate::state::Store;
 use crate::state::block::{Block, BlockWriter};
+use crate::state::{Store, WRITE_ENTRIES};
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 /// Changed since the last block.
@@ -66,9 +66,10 @@ pub(super) struct Subscriptions {
     dirty: Vec<Arc<[u8]>>,
     dirty_bytes: usize,
     /// keys with their rows as of a block
-    unwritten: Vec<(Arc<[u8]>, Option<Subscriber>)>,
+    unwritten: VecDeque<(Arc<[u8]>, Option<Subscriber>)>,
     unwritten_bytes: usize,
-    in_flight: Vec<Arc<[u8]>>,
+    /// so many of them, the first ones, are in flight
+    in_flight: usize,
     behind: Option<Arc<dyn KeyedSnapshot>>,
     /// memory holds all there is
     complete: bool,
@@ -83,9 +84,9 @@ impl Subscriptions {
             key_bytes: 0,
             dirty: Vec::new(),
             dirty_bytes: 0,
-            unwritten: Vec::new(),
+            unwritten: VecDeque::new(),
             unwritten_bytes: 0,
-            in_flight: Vec::new(),
+            in_flight: 0,
             behind: None,
             complete: true,
         }
@@ -101,13 +102,11 @@ impl Subscriptions {
 
     /// Sets an entry and a flag of it; gives the key if it had not that flag, `None` too where nothing is to be remembered.
     fn change(&mut self, key: &[u8], subscriber: Option<Subscriber>, flag: u8) -> Option<Arc<[u8]>> {
-        if let Some((key, entry)) =
-            self.entries.range_mut::<[u8], _>((Bound::Included(key), Bound::Included(key))).next()
-        {
+        if let Some(entry) = self.entries.get_mut(key) {
             entry.subscriber = subscriber;
             let had = entry.flags & flag != 0;
             entry.flags |= flag;
-            return (!had).then(|| key.clone());
+            return if had { None } else { self.entries.get_key_value(key).map(|(key, _)| key.clone()) };
         }
         if subscriber.is_none() && self.complete {
             return None;
@@ -203,7 +202,7 @@ impl Store for Subscriptions {
             entry.flags = entry.flags & !DIRTY | UNWRITTEN;
             let subscriber = entry.subscriber;
             self.unwritten_bytes += key.len() + ROW_BYTES;
-            self.unwritten.push((key, subscriber));
+            self.unwritten.push_back((key, subscriber));
         }
         self.dirty_bytes = 0;
         block.finish().map(Some)
@@ -214,19 +213,23 @@ impl Store for Subscriptions {
     }
 
     fn take_writes(&mut self) -> KeyedWrites {
+        let (from, to) = (self.in_flight, self.unwritten.len().min(self.in_flight + WRITE_ENTRIES));
         // of a key that several blocks have, the last is written
-        let last: HashMap<Arc<[u8]>, Option<Subscriber>> = self.unwritten.drain(..).collect();
-        self.unwritten_bytes = 0;
+        let last: HashMap<&[u8], Option<Subscriber>> =
+            self.unwritten.range(from..to).map(|(k, s)| (&k[..], *s)).collect();
         let mut writes = KeyedWrites::with_capacity(last.len());
         for (key, subscriber) in last {
-            if let Some(entry) = self.entries.get_mut(&key) {
+            if let Some(entry) = self.entries.get_mut(key) {
                 entry.flags = entry.flags & !UNWRITTEN | IN_FLIGHT;
             }
             let row = subscriber.map(|subscriber| Bytes::copy_from_slice(&subscriber.row()));
-            writes.push((Bytes::copy_from_slice(&key), row));
-            self.in_flight.push(key);
+            writes.push((Bytes::copy_from_slice(key), row));
         }
         writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.in_flight = to;
+        if self.in_flight == self.unwritten.len() {
+            self.unwritten_bytes = 0;
+        }
         writes
     }
 
@@ -240,9 +243,12 @@ impl Store for Subscriptions {
             self.complete &= behind.is_empty(None).unwrap_or(false);
         }
         self.behind = Some(behind);
-        for key in std::mem::take(&mut self.in_flight) {
-            self.clear(&key, IN_FLIGHT);
+        for _ in 0..std::mem::take(&mut self.in_flight) {
+            if let Some((key, _)) = self.unwritten.pop_front() {
+                self.clear(&key, IN_FLIGHT);
+            }
         }
+        self.unwritten.shrink_to(WRITE_ENTRIES);
     }
 
     fn apply_block(&mut self, block: &Bytes) -> Result<(), TopicError> {
@@ -254,14 +260,15 @@ impl Store for Subscriptions {
             let subscriber = row.map(Subscriber::of_row).transpose()?;
             let found = self.change(key, subscriber, UNWRITTEN);
             self.unwritten_bytes += key.len() + ROW_BYTES;
-            self.unwritten.push((found.unwrap_or_else(|| Arc::from(key)), subscriber));
+            self.unwritten.push_back((found.unwrap_or_else(|| Arc::from(key)), subscriber));
         }
         Ok(())
     }
 
     fn memory(&self) -> usize {
-        let lists = self.dirty.capacity() + self.in_flight.capacity() + 2 * self.unwritten.capacity();
-        self.key_bytes + self.entries.len() * ENTRY_BYTES + lists * size_of::<Arc<[u8]>>()
+        let lists = self.dirty.capacity() * size_of::<Arc<[u8]>>()
+            + self.unwritten.capacity() * size_of::<(Arc<[u8]>, Option<Subscriber>)>();
+        self.key_bytes + self.entries.len() * ENTRY_BYTES + lists
     }
 
     fn evict(&mut self, target: usize) -> usize {

@@ -17,6 +17,9 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::{GroupStore, stream_time_key};
 
+/// So many groups are put into a block at a time: they are looked at several times, and should still be near.
+const BLOCK_PART: usize = 1 << 11;
+
 impl GroupStore {
     /// The rows of these groups as stores have them.
     fn encode(&self, slots: &[Slot]) -> Result<EncodedRows, TopicError> {
@@ -27,7 +30,6 @@ impl GroupStore {
 
     /// The entries of the next block: deleted keys, the stream time, then groups, which then count as unwritten.
     fn write_block(&mut self, slots: &[Slot]) -> Result<Bytes, TopicError> {
-        let rows = self.encode(slots)?;
         let mut writer = BlockWriter::with_capacity(slots.len() + self.deletes.len() + 1, self.dirty_bytes);
         let deletes = (std::mem::take(&mut self.deletes), std::mem::take(&mut self.deletes_behind));
         for (key, behind) in deletes.0.iter().zip(deletes.1) {
@@ -44,6 +46,23 @@ impl GroupStore {
             writer.push(&stream_time_key(), Some(&row))?;
             self.stream_time_unwritten = Some((Bytes::from(stream_time_key()), row));
         }
+        let mut part = Vec::with_capacity(BLOCK_PART);
+        for slots in slots.chunks(BLOCK_PART) {
+            part.clear();
+            part.extend(slots.iter().copied().filter(|&slot| {
+                // a slot that was freed and given out again may stand here twice
+                let head = self.groups.head_mut(slot);
+                let dirty = head.is(DIRTY);
+                head.flags &= !DIRTY;
+                dirty
+            }));
+            self.write_groups(&part, &mut writer)?;
+        }
+        writer.finish()
+    }
+
+    fn write_groups(&mut self, slots: &[Slot], writer: &mut BlockWriter) -> Result<(), TopicError> {
+        let rows = self.encode(slots)?;
         for (i, &slot) in slots.iter().enumerate() {
             let row = rows.row(i);
             writer.push_with(|key| self.groups.store_key(slot, key), row)?;
@@ -52,9 +71,9 @@ impl GroupStore {
                 self.unwritten.push(slot);
                 self.unwritten_bytes += super::KEY_BYTES + row.len();
             }
-            head.flags = (head.flags & !DIRTY) | UNWRITTEN | KNOWN;
+            head.flags |= UNWRITTEN | KNOWN;
         }
-        writer.finish()
+        Ok(())
     }
 
     /// Up to so many groups that are to be written behind.
@@ -116,14 +135,8 @@ impl Store for GroupStore {
         self.unwritten_bytes += over.iter().map(Bytes::len).sum::<usize>();
         self.unwritten_deletes.extend(over);
         let mut slots = std::mem::take(&mut self.dirty);
-        // a slot that was freed and given out again may stand here twice
-        slots.retain(|&slot| {
-            let head = self.groups.head_mut(slot);
-            let dirty = head.is(DIRTY);
-            head.flags &= !DIRTY;
-            dirty
-        });
-        if slots.is_empty() && self.deletes.is_empty() && !self.stream_time_dirty {
+        let none = !slots.iter().any(|&slot| self.groups.head(slot).is(DIRTY));
+        if none && self.deletes.is_empty() && !self.stream_time_dirty {
             return Ok(None);
         }
         let block = self.write_block(&slots)?;
@@ -165,6 +178,8 @@ impl Store for GroupStore {
             writes.push((key, Some(bytes.split_to(row_end - key_end))));
             start = row_end;
         }
+        // what is written in order is written faster; of a key that was deleted and came again, the row stays last
+        writes.sort_by(|a, b| a.0.cmp(&b.0));
         self.in_flight.extend(slots);
         if self.unwritten.is_empty() {
             self.unwritten_bytes = 0;
@@ -180,6 +195,7 @@ impl Store for GroupStore {
         if self.behind.is_none() {
             // A store that fails here will say so at the first look-up.
             self.complete &= behind.is_empty(Some(&[RESERVED_PREFIX])).unwrap_or(false);
+            self.outside.take_if(|_| !self.complete);
         }
         self.behind = Some(behind);
         for slot in std::mem::take(&mut self.in_flight) {
@@ -227,6 +243,7 @@ impl Store for GroupStore {
         self.groups.memory()
             + self.states_memory()
             + self.deletes.memory()
+            + self.outside.as_ref().map_or(0, |outside| outside.memory())
             + keys.map(|key| key.len() + size_of::<Bytes>()).sum::<usize>()
             + lists * size_of::<Slot>()
     }

@@ -7,7 +7,7 @@ use crate::function::aggregate::Slot;
 use crate::operator::groups::{LIVE, PINNED, USED};
 use crate::topic::TopicError;
 
-use super::GroupStore;
+use super::{GroupStore, place};
 
 /// States are moved so many at a time, so that there are never three of all.
 const PART: usize = 1 << 16;
@@ -34,7 +34,10 @@ impl GroupStore {
                 left = left.saturating_sub(self.forget_key(slot));
                 continue;
             }
-            let start = head.window.start;
+            let (window, start) = (head.window, head.window.start);
+            if let Some(outside) = &mut self.outside {
+                outside.insert(place(self.groups.hash(self.groups.key(slot)), window));
+            }
             self.outside_start = if self.complete { start } else { self.outside_start.max(start) };
             self.complete = false;
             self.forget(slot);

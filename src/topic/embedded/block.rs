@@ -82,7 +82,11 @@ pub(super) fn encode(rows: &Rows<'_>) -> Bytes {
             header_bytes: headers_len as u32,
         },
     );
-    out.into()
+    // what places take was only guessed, and short records have many; the block may stay in memory for long
+    match out.capacity() - out.len() > out.len() / 8 {
+        true => Bytes::copy_from_slice(&out),
+        false => out.into(),
+    }
 }
 
 /// What a block says of itself.
