@@ -174,7 +174,9 @@ fn wrong(runtime: &Runtime, id: &QueryId, keys: u64) -> u64 {
 
 /// One run in this process; prints wall seconds, CPU seconds, peak bytes and the number of wrong counts.
 fn run(keys: u64, budget_bytes: usize, dir: &Path) {
-    let config = RuntimeConfig { memory_bytes: budget_bytes, ..RuntimeConfig::default() };
+    // as the engine divides `state.memory.bytes`: the storage's caches are a part of it
+    let caches = LogOptions::default().storage.memory_bytes() as usize;
+    let config = RuntimeConfig { memory_bytes: budget_bytes.saturating_sub(caches), ..RuntimeConfig::default() };
     let runtime = Runtime::manual(open(dir), Arc::new(SystemClock), config);
     let id = QueryId::new("count");
     let (start, cpu) = (Instant::now(), cpu_seconds());

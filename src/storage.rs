@@ -69,7 +69,7 @@ impl Default for StorageOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * MIB,
-            records_memtable_bytes: 8 * MIB,
+            records_memtable_bytes: 16 * MIB,
             changelog_memtable_bytes: 8 * MIB,
             keyed_memtable_bytes: 16 * MIB,
             pack_records: false,
@@ -83,9 +83,9 @@ impl Default for StorageOptions {
 }
 
 impl StorageOptions {
-    /// Memory of caches and memtables, about: a memtable that is full waits for the disk beside the one that fills.
+    /// Memory of caches and memtables, about: of each space one memtable fills, and two that are full may wait for the disk.
     pub fn memory_bytes(&self) -> u64 {
-        self.cache_bytes + 2 * (self.records_memtable_bytes + self.changelog_memtable_bytes + self.keyed_memtable_bytes)
+        self.cache_bytes + 3 * (self.records_memtable_bytes + self.changelog_memtable_bytes + self.keyed_memtable_bytes)
     }
 }
 

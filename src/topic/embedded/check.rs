@@ -88,6 +88,7 @@ fn records(snapshot: &Snapshot, topic: &Topic, report: &mut CheckReport) {
                 .read()
                 .map_err(TopicError::from)
                 .and_then(|(key, value)| Block::read(keys::block_base(&key)?, value))
+                .and_then(|block| block.verify().map(|()| block))
                 .and_then(|block| block.batch().map(|batch| (block, batch)));
             let (block, batch) = match block {
                 Ok(read) => read,
