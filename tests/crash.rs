@@ -63,7 +63,7 @@ impl Size {
 }
 
 /// Key, value and timestamp of a record.
-type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
+pub type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
 /// Records on their way into a topic.
 struct Loader<'a> {
@@ -244,7 +244,7 @@ fn kill_again_and_again(dir: &Path, kills: usize, whole: usize, random: &mut Std
 }
 
 /// All records of a topic, by partition.
-fn contents(log: &EmbeddedLog, topic: &str) -> Vec<Vec<Record>> {
+pub fn contents(log: &dyn Log, topic: &str, partitions: i32) -> Vec<Vec<Record>> {
     let partition = |partition| {
         let at = TopicPartition::new(topic, partition);
         let (mut records, mut from) = (Vec::new(), 0);
@@ -260,7 +260,7 @@ fn contents(log: &EmbeddedLog, topic: &str) -> Vec<Vec<Record>> {
             }
         }
     };
-    (0..PARTITIONS).map(partition).collect()
+    (0..partitions).map(partition).collect()
 }
 
 fn last_rows(partition: &[Record]) -> BTreeMap<Option<Vec<u8>>, (Option<Vec<u8>>, i64)> {
@@ -280,7 +280,7 @@ struct Expected {
 impl Expected {
     fn read(dir: &Path) -> Self {
         let log = open(dir);
-        let of = |topics: [&'static str; 2]| topics.into_iter().map(|t| (t, contents(&log, t))).collect();
+        let of = |topics: [&'static str; 2]| topics.into_iter().map(|t| (t, contents(&*log, t, PARTITIONS))).collect();
         Self { streams: of(["large", "named"]), tables: of(["per_minute", "per_city"]) }
     }
 
@@ -301,7 +301,7 @@ impl Expected {
     fn compare(&self, dir: &Path, what: &str) {
         let log = open(dir);
         for (topic, expected) in &self.streams {
-            for (partition, (found, expected)) in contents(&log, topic).iter().zip(expected).enumerate() {
+            for (partition, (found, expected)) in contents(&*log, topic, PARTITIONS).iter().zip(expected).enumerate() {
                 let first = found.iter().zip(expected).position(|(a, b)| a != b);
                 let at = first.unwrap_or(found.len().min(expected.len()));
                 assert!(
@@ -315,7 +315,7 @@ impl Expected {
             }
         }
         for (topic, expected) in &self.tables {
-            for (partition, (found, expected)) in contents(&log, topic).iter().zip(expected).enumerate() {
+            for (partition, (found, expected)) in contents(&*log, topic, PARTITIONS).iter().zip(expected).enumerate() {
                 let (found, expected) = (last_rows(found), last_rows(expected));
                 let other = expected.iter().find(|(key, row)| found.get(*key) != Some(row));
                 assert!(

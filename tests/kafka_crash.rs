@@ -16,12 +16,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, BinaryArray};
+use arrow::array::BinaryArray;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use riverrun::engine::{Engine, EngineConfig};
 use riverrun::topic::partitioner::partition_for;
-use riverrun::topic::{Append, Cleanup, Commit, Log, ReadLimit, TopicPartition, TopicSpec};
+use riverrun::topic::{Append, Cleanup, Commit, Log, TopicPartition, TopicSpec};
+
+use crate::crash::{Record, contents};
 
 const PARTITIONS: i32 = 12;
 const NODES: usize = 3;
@@ -368,29 +370,6 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Key, value and timestamp of a record.
-type Record = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
-
-/// Records of a topic, by partition.
-fn contents(log: &Arc<dyn Log>, topic: &str) -> Vec<Vec<Record>> {
-    let partition = |partition| {
-        let at = TopicPartition::new(topic, partition);
-        let (mut records, mut from) = (Vec::new(), 0);
-        loop {
-            let fetched = log.read(&at, from, ReadLimit::default()).expect("the topic is read");
-            let batch = &fetched.batch;
-            let bytes = |of: &BinaryArray, row: usize| of.is_valid(row).then(|| of.value(row).to_vec());
-            let rows = 0..batch.len();
-            records.extend(rows.map(|r| (bytes(&batch.keys, r), bytes(&batch.values, r), batch.timestamps[r])));
-            from = fetched.next;
-            if from >= fetched.end {
-                return records;
-            }
-        }
-    };
-    (0..PARTITIONS).map(partition).collect()
-}
-
 /// What a round left, in a form that must be equal: streams record for record, tables by last row, what stream joins give in any order.
 #[derive(PartialEq)]
 struct Outputs(BTreeMap<&'static str, Vec<Vec<Record>>>);
@@ -398,7 +377,7 @@ struct Outputs(BTreeMap<&'static str, Vec<Vec<Record>>>);
 impl Outputs {
     fn read(log: &Arc<dyn Log>, round: &str) -> Self {
         let topic = |name: &'static str| {
-            let mut partitions = contents(log, &format!("{name}-{round}"));
+            let mut partitions = contents(&**log, &format!("{name}-{round}"), PARTITIONS);
             for records in &mut partitions {
                 match name {
                     "per_minute" => {

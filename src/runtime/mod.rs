@@ -487,13 +487,27 @@ impl Runtime {
         }
         if !spec.settings.transient && !starts.is_empty() {
             let positions = starts.iter().map(|((owner, at), p)| (owner.clone(), at.clone(), *p)).collect();
-            match self.log.commit(Commit { positions, ..Commit::default() }) {
-                // Another node reads already, and noted the positions before it did.
-                Err(TopicError::Aborted(_)) if self.log.is_shared() => {}
-                done => drop(done?),
+            let done = self.log.commit(Commit { positions, ..Commit::default() });
+            // Another node that reads already noted them before it did, and then the group takes none from outside.
+            if done.is_err() && !(self.log.is_shared() && self.are_noted(starts.keys())?) {
+                done?;
             }
         }
         Ok(starts)
+    }
+
+    /// True if positions are there for all of these.
+    fn are_noted<'a>(&self, places: impl Iterator<Item = &'a (Owner, TopicPartition)>) -> Result<bool, RuntimeError> {
+        let mut known = BTreeMap::new();
+        for (owner, at) in places {
+            if !known.contains_key(owner) {
+                known.insert(owner, self.log.positions(owner)?);
+            }
+            if !known.get(owner).is_some_and(|positions| positions.contains_key(at)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn build(
