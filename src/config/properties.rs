@@ -38,7 +38,7 @@ properties! {
     DIALECT = "riverrun.dialect", PropertyType::OneOf(&["extended", "ksql"]), Some("extended"), Riverrun, Session,
         "extended accepts all that riverrun can do, ksql refuses what ksqlDB refuses";
     WORKER_THREADS = "worker.threads", PropertyType::Int(1), None, Riverrun, Server,
-        "Threads that run the tasks of all queries; unset: one a core";
+        "Threads that run the tasks of all queries; unset: one more than cores";
     STREAM_THREADS = "num.stream.threads", PropertyType::Int(1), Some("4"), Streams, Session,
         "Accepted as ksqlDB's; tasks share worker.threads";
     OUTPUT_TOPIC_PREFIX = "ksql.output.topic.name.prefix", PropertyType::Text, Some(""), Ksql, Session,

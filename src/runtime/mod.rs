@@ -127,7 +127,8 @@ impl Runtime {
     pub fn new(log: Arc<dyn Log>, clock: Arc<dyn Clock>, config: RuntimeConfig) -> Result<Self, TopicError> {
         let scheduler = Arc::new(Scheduler::new(clock.clone(), log.clone()));
         let workers = match config.workers {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            // one more than cores, so that one that waits for the disk leaves its core to another
+            0 => std::thread::available_parallelism().map_or(2, usize::from) + 1,
             n => n,
         };
         let mut runtime = Self::manual(log, clock, config);

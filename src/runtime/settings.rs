@@ -18,7 +18,7 @@ use crate::operator::PAGE_ROWS;
 /// Limits and habits of the whole process.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// worker threads; 0: one a core
+    /// worker threads; 0: one more than cores
     pub workers: usize,
     /// bytes that all stores may hold in memory; clean entries leave first
     pub memory_bytes: usize,
