@@ -66,7 +66,7 @@ pub struct EngineConfig {
     pub log: Option<Arc<dyn Log>>,
     /// server-wide properties by ksqlDB's names
     pub properties: BTreeMap<String, String>,
-    /// worker threads; `None`: as the property `worker.threads` says, else one a core
+    /// worker threads; `None`: as the property `worker.threads` says, else one more than cores
     pub workers: Option<usize>,
     /// no worker threads: queries run when told to (`Runtime::pump`)
     pub manual: bool,
