@@ -287,7 +287,7 @@ impl TaskCell {
             return Next::Finished;
         }
         if !self.is_here(&mut slot) {
-            return Next::Park(None);
+            return self.wait_for_tenure(&mut slot);
         }
         if self.query.is_paused() {
             self.settle(&mut slot);
@@ -327,14 +327,28 @@ impl TaskCell {
         };
         slot.task = None;
         slot.tenure = tenure;
-        slot.retry_at_ms = i64::MIN;
         self.query.restores.gone(self.progress.sub, self.partition);
-        self.progress.set(state);
+        let stays_failed = tenure == 0 && self.progress.state() == TaskState::Failed && session.trouble().is_some();
+        if !stays_failed {
+            slot.retry_at_ms = i64::MIN;
+            self.progress.set(state);
+        }
         self.query.tell_waiters();
         if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {
             materialization.publish(self.partition, Vec::new());
         }
         tenure != 0
+    }
+
+    /// The partitions are not here. Where that is because something is wrong, the task has failed, and looks again after a while.
+    fn wait_for_tenure(&self, slot: &mut Slot) -> Next {
+        let Some(error) = self.query.session.as_ref().and_then(|session| session.trouble()) else {
+            return Next::Park(None);
+        };
+        if self.progress.state() == TaskState::Failed && self.query.clock.now_ms() < slot.retry_at_ms {
+            return Next::Park(Some(slot.retry_at_ms));
+        }
+        self.fail(slot, &error.into())
     }
 
     /// Drives the task by hand.

@@ -341,6 +341,9 @@ pub trait Session: Send + Sync {
     /// Whether partitions that a task reads are this node's. To be asked before positions and state are.
     fn tenure(&self, inputs: &[TopicPartition]) -> Tenure;
 
+    /// Why partitions stay undecided or away, if something is wrong that does not pass by itself; it is tried again nevertheless.
+    fn trouble(&self) -> Option<TopicError>;
+
     /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order.
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 

@@ -367,6 +367,25 @@ pub(super) fn is_passing(failure: &Failure) -> bool {
     )
 }
 
+/// True for what a member of a group is told that gets over it by itself.
+pub(super) fn is_passing_in_group(failure: &Failure) -> bool {
+    is_passing(failure)
+        || matches!(
+            failure.code,
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::Resolve
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::PollExceeded
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::NoOffset
+            )
+        )
+}
+
 fn admin_options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER))
 }

@@ -1,7 +1,7 @@
 //! The calls of librdkafka that `rdkafka` has no safe form of: batches of messages, offsets of any group, offsets in a transaction.
 //!
 //! The only file with `unsafe` of this room, with the file of its producer below it. Why it is sound: each pointer that librdkafka gives is owned by one value here and destroyed
-//! once, in its `Drop`; a message lives from the batch call to the end of the visit and nothing borrows from it longer; a lock makes sure
+//! once, in its `Drop`; a message lives from the batch call to the end of its visit at least and nothing borrows from it longer; a lock makes sure
 //! that one thread at a time takes batches from a consumer's queue, which librdkafka demands. All other calls may come from any thread.
 
 #![allow(unsafe_code)]
@@ -107,6 +107,8 @@ pub(super) enum Event<'a> {
     End(Place, i64),
     /// something is wrong with a partition
     Failed(Place, RDKafkaErrorCode),
+    /// something is wrong with the whole group; the client's words
+    Group(RDKafkaErrorCode, &'a str),
 }
 
 /// What the group's coordinator says.
@@ -211,13 +213,12 @@ impl Consumer {
             return 0;
         }
         let taken = 1 + self.take(&mut batch[1..], Duration::ZERO);
+        let mut owned = Owned::default();
         for message in &mut batch[..taken] {
-            let owned = std::mem::replace(message, ptr::null_mut());
-            // SAFETY: the call above gave this message to us; it is destroyed once, after the visit.
-            unsafe {
-                visit_one(&*owned, visit);
-                rd::rd_kafka_message_destroy(owned);
-            }
+            // SAFETY: the call above gave this message to us, and nobody else has it.
+            let message = unsafe { owned.push(std::mem::replace(message, ptr::null_mut())) };
+            // SAFETY: it is destroyed when the next one comes or after it.
+            unsafe { visit_one(&*message, visit) };
         }
         taken
     }
@@ -272,12 +273,51 @@ impl Drop for Consumer {
     }
 }
 
+/// Messages of a batch that were visited. Of each topic's handle one message stays till the end, and the handle with it: another topic's
+/// could get its address otherwise, and [`Place::id`] would take one for the other.
+#[derive(Default)]
+struct Owned {
+    last: Option<NonNull<rd::rd_kafka_message_t>>,
+    kept: Vec<NonNull<rd::rd_kafka_message_t>>,
+}
+
+impl Owned {
+    /// Takes a message over and destroys the one before, if it is of the same topic.
+    ///
+    /// # Safety
+    /// `message` is null or ours to destroy.
+    unsafe fn push(&mut self, message: *mut rd::rd_kafka_message_t) -> *mut rd::rd_kafka_message_t {
+        let before = std::mem::replace(&mut self.last, NonNull::new(message));
+        if let Some(before) = before {
+            // SAFETY: both are alive; the one before is destroyed once, here or in Drop.
+            unsafe {
+                if !message.is_null() && before.as_ref().rkt == (*message).rkt {
+                    rd::rd_kafka_message_destroy(before.as_ptr());
+                } else {
+                    self.kept.push(before);
+                }
+            }
+        }
+        message
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        for message in self.last.take().into_iter().chain(self.kept.drain(..)) {
+            // SAFETY: these are ours and go once.
+            unsafe { rd::rd_kafka_message_destroy(message.as_ptr()) };
+        }
+    }
+}
+
 /// # Safety
 /// `message` is alive during the call.
 unsafe fn visit_one(message: &rd::rd_kafka_message_t, visit: &mut dyn FnMut(Event<'_>)) {
     let Some(topic) = NonNull::new(message.rkt) else {
-        // What is not about a partition: librdkafka logs it and tries again by itself.
-        return;
+        // SAFETY: librdkafka puts the words of an error there, which live as long as the message.
+        let words = unsafe { bytes(message.payload, message.len) }.unwrap_or_default();
+        return visit(Event::Group(message.err.into(), &String::from_utf8_lossy(words)));
     };
     let place = Place { topic, partition: message.partition };
     match message.err {

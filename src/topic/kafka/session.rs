@@ -110,6 +110,19 @@ impl Session for KafkaSession {
         self.membership.tenure(inputs)
     }
 
+    fn trouble(&self) -> Option<TopicError> {
+        let (topic, error) = self.membership.trouble()?;
+        if let Some(topic) = topic {
+            // It may be readable again, with all of its partitions elsewhere.
+            self.shared.admin.forget_known();
+            if self.shared.admin.partitions(&topic).is_ok() && self.membership.tenure(&[]) != Tenure::Undecided {
+                self.membership.note_read(&topic);
+                return None;
+            }
+        }
+        Some(error)
+    }
+
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone) {
         let mut waiting = self.queue.waiting.lock();
         if waiting.closed {

@@ -204,21 +204,20 @@ impl Writer {
         now_ms: i64,
     ) -> Result<(), Failure> {
         let topic = self.shared.admin.outer(output.to.topic.as_str());
-        for row in 0..output.timestamps.len() {
+        let record = |row: usize| {
             let time = match output.timestamps[row] {
                 NO_TIMESTAMP => now_ms,
                 time => time,
             };
-            let record = Outgoing {
+            Outgoing {
                 key: output.keys.is_valid(row).then(|| output.keys.value(row)),
                 value: output.values.is_valid(row).then(|| output.values.value(row)),
                 timestamp: time_to_kafka(time),
                 headers: output.headers.as_ref().map(|h| headers_of(h.as_ref(), row)).unwrap_or_default(),
                 mark: mark.filter(|_| row == 0).unwrap_or(0),
-            };
-            producer.send(&topic, output.to.partition, &record, STEP)?;
-        }
-        Ok(())
+            }
+        };
+        producer.send(&topic, output.to.partition, (0..output.timestamps.len()).map(record), STEP)
     }
 
     fn positions(&self, producer: &Producer, commits: &[Commit], members: &dyn Members) -> Result<(), Failure> {
