@@ -20,6 +20,7 @@ pub mod processing_log;
 pub mod pull;
 pub mod push;
 pub mod records;
+mod route;
 pub mod session;
 pub mod settings;
 pub mod show;

@@ -152,6 +152,20 @@ impl Feeder {
         self.consumer.group_metadata()
     }
 
+    /// As the group's description names it.
+    pub fn member_id(&self) -> Option<String> {
+        self.consumer.member_id()
+    }
+
+    /// Reads this partition no more.
+    pub fn forget(&self, at: &TopicPartition) {
+        let mut feeds = self.feeds.lock();
+        if feeds.feeds.remove(at).is_some() {
+            feeds.assign = true;
+            self.changed.notify_all();
+        }
+    }
+
     /// Commits offsets outside of a transaction.
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Failure> {
         self.consumer.commit(offsets)

@@ -237,6 +237,17 @@ impl Consumer {
         NonNull::new(unsafe { rd::rd_kafka_consumer_group_metadata(self.rk.as_ptr()) }).map(GroupMetadata)
     }
 
+    /// The id that the group gave to this member; `None` before it joined.
+    pub fn member_id(&self) -> Option<String> {
+        // SAFETY: the client is alive; the text ends with a zero, is ours, and is given back after it is copied.
+        unsafe {
+            let id = NonNull::new(rd::rd_kafka_memberid(self.rk.as_ptr()))?;
+            let text = CStr::from_ptr(id.as_ptr()).to_string_lossy().into_owned();
+            rd::rd_kafka_mem_free(self.rk.as_ptr(), id.as_ptr().cast());
+            (!text.is_empty()).then_some(text)
+        }
+    }
+
     /// Commits offsets of the group, outside of a transaction, and waits for the answer.
     pub fn commit(&self, offsets: &TopicPartitionList) -> Result<(), Failure> {
         // SAFETY: both are alive.
@@ -349,12 +360,21 @@ impl Drop for GroupMetadata {
     }
 }
 
-/// Committed offsets of a group: topic, partition, offset, metadata. Waits for transactions that hold offsets of it.
+/// A committed offset of a group.
+pub(super) struct GroupOffset {
+    pub topic: String,
+    pub partition: i32,
+    /// the offset and its metadata, or why they are not told
+    pub offset: Result<(i64, String), Failure>,
+}
+
+/// Committed offsets of a group; with `stable`, those that an open transaction may change are not told.
 pub(super) fn group_offsets(
     client: *mut rd::rd_kafka_t,
     group: &str,
+    stable: bool,
     timeout: Duration,
-) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+) -> Result<Vec<GroupOffset>, Failure> {
     let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
     // SAFETY: what is made here is destroyed here, once; the event owns what is read of it until then.
     unsafe {
@@ -362,7 +382,7 @@ pub(super) fn group_offsets(
         let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null());
         let options =
             rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, 1));
+        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, stable.into()));
         rd::rd_kafka_ListConsumerGroupOffsets(client, &mut request, 1, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
         let answer = match (stable, event.is_null()) {
@@ -382,7 +402,7 @@ pub(super) fn group_offsets(
 
 /// # Safety
 /// `event` is alive.
-unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<GroupOffset>, Failure> {
     // SAFETY: all that is read belongs to the event, which the caller keeps alive.
     unsafe {
         check(rd::rd_kafka_event_error(event))?;
@@ -405,11 +425,11 @@ unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<(String, 
                 false => bytes_of((*list).elems, (*list).cnt),
             };
             for element in elements {
-                check(element.err)?;
                 let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
                 let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
                 let metadata = String::from_utf8_lossy(metadata).into_owned();
-                offsets.push((topic, element.partition, element.offset, metadata));
+                let offset = check(element.err).map(|()| (element.offset, metadata));
+                offsets.push(GroupOffset { topic, partition: element.partition, offset });
             }
         }
         Ok(offsets)

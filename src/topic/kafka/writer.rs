@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray};
 use rdkafka::TopicPartitionList;
 
-use super::Shared;
 use super::changelog;
 use super::columns::time_to_kafka;
 use super::failure::Failure;
 use super::native::{GroupMetadata, Outgoing, Producer};
+use super::{KafkaOptions, Shared};
 use crate::topic::changelog_block::Block;
 use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, TopicError, TopicPartition};
 
@@ -155,6 +155,12 @@ impl Writer {
         receipts.map_err(|failure| (failure, true))
     }
 
+    /// Ends what a producer of this name began, whoever it is.
+    pub fn end_others(options: &KafkaOptions, name: &str) -> Result<(), Failure> {
+        let producer = Producer::new(&options.producer(Some(name)))?;
+        again(|| producer.init_transactions(STEP))
+    }
+
     /// Makes the producer, if there is none.
     pub fn open(&mut self) -> Result<(), Failure> {
         if self.producer.is_some() {
@@ -227,7 +233,9 @@ impl Writer {
         }
         for (owner, positions) in by_owner {
             let positions: Vec<_> = positions.into_iter().map(|(at, position)| (at.clone(), position)).collect();
-            let list = self.shared.admin.offsets(&positions).map_err(|e| Failure::said(e.to_string()))?;
+            // A group's transactions are of one name a node: who finds an offset undecided learns whose it is.
+            let node = members.member(owner).map_or("", |_| self.shared.node.as_str());
+            let list = self.shared.admin.offsets(&positions, node).map_err(|e| Failure::said(e.to_string()))?;
             if self.transactional.is_none() {
                 members.commit(owner, &list).unwrap_or_else(|| self.shared.commit_plainly(owner, &list))?;
                 continue;
