@@ -25,9 +25,9 @@ use crate::types::TopicName;
 /// Time between commits under load, in ms.
 const INTERVAL_MS: i64 = 100;
 /// Time between commits when inputs are drained, in ms.
-const DRAINED_MS: i64 = 20;
+const DRAINED_MS: i64 = 5;
 /// The same without transactions, where a commit costs little and is chosen for its speed.
-const PLAIN_DRAINED_MS: i64 = 5;
+const PLAIN_DRAINED_MS: i64 = 1;
 /// Outputs are in memory twice while a transaction is open, so tasks commit before they have many of them.
 const OUTPUT_BYTES: usize = 3 << 20;
 

@@ -21,6 +21,8 @@ use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, Topic
 
 /// How long a step of a transaction may take before it has failed.
 const STEP: Duration = Duration::from_secs(30);
+/// How long a broker is waited for before the first record is handed over, which waits on.
+const GREETING: Duration = Duration::from_millis(500);
 /// How long an abort is waited for before reports are taken.
 const ABORT_TRY: Duration = Duration::from_millis(500);
 
@@ -169,6 +171,8 @@ impl Writer {
         let producer = Producer::new(&self.shared.options.producer(self.transactional.as_deref()))?;
         if self.transactional.is_some() {
             again(|| producer.init_transactions(STEP))?;
+        } else {
+            producer.greet(GREETING);
         }
         self.producer = Some(producer);
         Ok(())
