@@ -345,7 +345,8 @@ pub trait Session: Send + Sync {
     /// Whether partitions that a task reads are this node's. To be asked before positions and state are.
     fn tenure(&self, inputs: &[TopicPartition]) -> Tenure;
 
-    /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order.
+    /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order. One of a tenure that
+    /// is over is [`TopicError::Unsent`].
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 
     /// How often to commit.
