@@ -219,9 +219,16 @@ impl Admin {
     pub fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
         let name = self.outer(at.topic.as_str());
         let deadline = Instant::now() + ANSWER;
+        let mut looked_anew = false;
         loop {
             match self.client.inner().fetch_watermarks(&name, at.partition, ANSWER).map_err(Failure::from) {
                 Ok((_, end)) => return Ok(end),
+                // The client remembers how many partitions a topic has for a quarter of an hour; another node may have given it more.
+                Err(failure) if failure.is(RDKafkaErrorCode::UnknownPartition) && !looked_anew => {
+                    looked_anew = true;
+                    let known = self.client.inner().fetch_metadata(Some(&name), ANSWER).map_err(Failure::from);
+                    known.map_err(|failure| failure.of_topic("ask for the end of", &at.topic))?;
+                }
                 // As above; a topic that is not there is no such case here, since nobody waits for it.
                 Err(failure)
                     if (failure.is(RDKafkaErrorCode::NotLeaderForPartition)
