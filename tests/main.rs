@@ -7,6 +7,8 @@ mod crash;
 mod datagen;
 mod equivalence;
 mod examples;
+#[cfg(feature = "kafka")]
+mod failover;
 mod faults;
 mod grammar;
 mod http;

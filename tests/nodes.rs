@@ -87,6 +87,29 @@ impl Node {
     }
 }
 
+/// How far the copies of the table's state are that a node keeps: `(records it lacks, records of all)` of each.
+fn copies(engine: &Engine) -> Vec<(u64, u64)> {
+    let id = engine.catalog().queries().next().unwrap().id.clone();
+    let standbys: Vec<_> = engine.runtime().restored(&id).into_iter().filter(|store| store.standby).collect();
+    let lags = engine.lags().unwrap();
+    let lag = |store: &str, partition| {
+        let (_, partitions) = lags.iter().find(|(name, _)| name.ends_with(store)).unwrap();
+        let (current, end) = partitions[&partition];
+        (end - current, end)
+    };
+    // A count keeps nothing in its second store, of what it is in the middle of.
+    standbys.iter().map(|store| lag(&store.store, store.partition)).filter(|(_, end)| *end > 0).collect()
+}
+
+/// Rows of a query of a session with properties set.
+fn rows_with(engine: &Engine, set: &[(&str, &str)], query: &str) -> Result<Vec<String>, String> {
+    let mut session = engine.session();
+    for (name, value) in set {
+        session.execute(&format!("SET '{name}'='{value}';")).map_err(|e| e.diagnostic.to_string())?;
+    }
+    gather(session.query(query).map_err(|e| e.diagnostic.to_string())?)
+}
+
 fn execute(engine: &Engine, text: &str) {
     if let Err(error) = engine.session().execute(text) {
         panic!("{text}: {}", error.diagnostic);
@@ -95,7 +118,10 @@ fn execute(engine: &Engine, text: &str) {
 
 /// Rows of a query, as text; or why there are none.
 fn rows(engine: &Engine, query: &str) -> Result<Vec<String>, String> {
-    let mut rows = engine.session().query(query).map_err(|e| e.diagnostic.to_string())?;
+    gather(engine.session().query(query).map_err(|e| e.diagnostic.to_string())?)
+}
+
+fn gather(mut rows: riverrun::engine::Rows) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     loop {
         match rows.source.next(Duration::from_secs(30)) {
@@ -317,4 +343,62 @@ fn the_commands_of_a_service_are_copied_and_put_back() {
     wait("it goes on where it was", || rows(&again, "SELECT page FROM per_page;").and_then(|r| check(r.len() == 2, r)));
     again.close().unwrap();
     leave(&again);
+}
+
+#[test]
+fn a_copy_of_state_is_read_where_it_may_be_and_taken_up_by_who_takes_over() {
+    let Some(cluster) = cluster() else { return };
+    let runtime = Runtime::new().unwrap();
+    let standby = [("num.standby.replicas", "1"), ("ksql.streams.num.stream.threads", "2")];
+    let mut one = Node::start(&cluster, &runtime, &standby);
+    execute(&one.engine, SETUP);
+    let mut two = Node::start(&cluster, &runtime, &standby);
+    wait("both have their part", || {
+        let here = [&one, &two].map(|n| n.engine.catalog().queries().next().map_or(0, |_| partitions_here(&n.engine)));
+        check(here == [2, 2], here)
+    });
+    let inserts: Vec<String> = (0..40).map(|n| format!("INSERT INTO clicks VALUES ('p{n}', {n});")).collect();
+    execute(&one.engine, &inserts.join("\n"));
+    let all = "SELECT page, c, s FROM per_page;";
+    let whole = wait("all rows", || rows(&one.engine, all).and_then(|r| check(r.len() == 40, &r).map(|()| r)));
+    wait("both have copies of the rest", || {
+        let copies = [copies(&one.engine), copies(&two.engine)];
+        let whole = copies.iter().all(|c| c.len() == 2 && c.iter().all(|(lag, _)| *lag == 0));
+        check(whole, copies)
+    });
+    let host = two.url.trim_start_matches("http://").to_owned();
+    wait("it is told who keeps copies", || {
+        let status = one.get(&runtime, "/clusterStatus");
+        let queries = status["clusterStatus"][host.as_str()]["activeStandbyPerQuery"].as_object().cloned();
+        let query = queries.and_then(|queries| queries.values().next().cloned()).unwrap_or_default();
+        let lists = ["activePartitions", "standByPartitions"].map(|list| query[list].as_array().map_or(0, Vec::len));
+        check(lists == [2, 2] && query["standByStores"] == query["activeStores"], &status)
+    });
+    // what a node said of its lag rules it out for who wants less
+    let group = one.engine.log().owners().unwrap().into_iter().find(|o| o.0.contains("query_")).unwrap();
+    let lags =
+        (0..4).map(|p| (p.to_string(), serde_json::json!({ "offsetLag": 1000 }))).collect::<serde_json::Map<_, _>>();
+    let body = serde_json::json!({ "ksqlHost": host, "hostStoreLags":
+        { "stateStoreLags": { format!("{}#S", group.0): { "lagByPartition": lags } } } });
+    let told = async { reqwest::Client::new().post(format!("{}/lag", one.url)).body(body.to_string()).send().await };
+    assert!(runtime.block_on(told).unwrap().status().is_success());
+    let (allow, limit) =
+        (("ksql.query.pull.enable.standby.reads", "true"), ("ksql.query.pull.max.allowed.offset.lag", "0"));
+    let refused = rows_with(&one.engine, &[limit], all).unwrap_err();
+    assert!(refused.contains("lags by 1000 records of 0 allowed") && refused.contains(&two.url), "{refused}");
+    assert_eq!(rows_with(&one.engine, &[limit, allow], all).unwrap(), whole, "the copy here lacks nothing");
+    assert_eq!(rows(&one.engine, all).unwrap(), whole, "without a limit it is asked");
+    // its door is closed, so it is not reached, but its partitions are its own still
+    let _ = two.stop.take().map(|stop| stop.send(()));
+    wait("it is not reached", || check(rows(&one.engine, all).is_err(), "it answers"));
+    assert_eq!(rows_with(&one.engine, &[allow], all).unwrap(), whole);
+    // it goes, and the other one takes its copy up: it is told by where its restores begin
+    two.engine.close().unwrap();
+    wait("the other one has all", || rows(&one.engine, all).and_then(|r| check(r == whole, &r)));
+    let id = one.engine.catalog().queries().next().unwrap().id.clone();
+    let restored = one.engine.runtime().restored(&id);
+    assert!(restored.iter().all(|store| !store.standby), "{restored:?}");
+    assert_eq!(restored.iter().filter(|store| store.from > 0 && store.from == store.end).count(), 2, "{restored:?}");
+    one.end();
+    leave(&one.engine);
 }

@@ -72,6 +72,14 @@ impl Broker {
         merged(tls, own)
     }
 
+    /// Lets bob do all with what is of this test.
+    fn allow_bob(&self) {
+        for kind in ["--topic", "--group", "--transactional-id"] {
+            let prefixed = ["--operation", "All", "--resource-pattern-type", "prefixed", kind, &self.namespace];
+            self.tool(&[&["acls", "--add", "--allow-principal", "User:bob"][..], &prefixed].concat());
+        }
+    }
+
     fn open(&self, dir: &Path, properties: &Properties) -> Result<Engine, String> {
         let mut set: BTreeMap<String, String> =
             properties.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
@@ -242,10 +250,7 @@ fn a_query_that_may_not_write_or_join_its_group_fails_alone_with_the_reason() {
     let Some(broker) = broker() else { return };
     let ns = broker.namespace.clone();
     let group = format!("{ns}_confluent-ksql-s_query_SHUT_OUT");
-    for kind in ["--topic", "--group", "--transactional-id"] {
-        let prefixed = ["--operation", "All", "--resource-pattern-type", "prefixed", kind, &ns];
-        broker.tool(&[&["acls", "--add", "--allow-principal", "User:bob"][..], &prefixed].concat());
-    }
+    broker.allow_bob();
     let sealed = format!("{ns}sealed");
     let denied = [["--operation", "Write", "--topic", &sealed], ["--operation", "Read", "--group", &group]];
     for what in &denied {
@@ -273,6 +278,40 @@ fn a_query_that_may_not_write_or_join_its_group_fails_alone_with_the_reason() {
     }
     wait("the sink may be written now", || count(&engine, "sealed") == 2);
     wait("the group may be joined now", || count(&engine, "shut") == 2);
+    engine.close().unwrap();
+    let admin_dir = tempfile::tempdir().unwrap();
+    let admin = broker.open(admin_dir.path(), &broker.tls_properties()).unwrap();
+    admin.close().unwrap();
+    broker.leave(&admin);
+}
+
+#[test]
+fn a_group_that_is_denied_later_is_told_and_the_query_goes_on_when_it_is_allowed() {
+    let Some(broker) = broker() else { return };
+    broker.allow_bob();
+    let mut properties = broker.sasl(false, "PLAIN", "bob", "bob-secret");
+    // who hears nothing of the group for so long joins it anew
+    properties.push(("consumer.session.timeout.ms", "1000".into()));
+    properties.push(("consumer.heartbeat.interval.ms", "200".into()));
+    let dir = tempfile::tempdir().unwrap();
+    let engine = broker.open(dir.path(), &properties).unwrap();
+    run(&engine, SETUP);
+    wait("the query gives no results", || count(&engine, "big") == 2);
+    let owners = engine.log().owners().unwrap();
+    let owner = owners.iter().find(|owner| owner.0.contains("BIG")).unwrap_or_else(|| panic!("{owners:?}"));
+    let group = format!("{}{}", broker.namespace, owner.0);
+    assert_eq!(query(&engine, "BIG").line.state, "RUNNING");
+    let denied = ["--deny-principal", "User:bob", "--operation", "Read", "--group", &group];
+    broker.tool(&[&["acls", "--add"][..], &denied].concat());
+    wait("the query does not fail", || query(&engine, "BIG").line.state == "ERROR");
+    wait("there is no reason", || {
+        let told = |message: &String| message.contains(&group) && message.contains("cannot be joined");
+        query(&engine, "BIG").errors.iter().any(|(_, _, message)| told(message) && message.contains("allow READ"))
+    });
+    broker.tool(&[&["acls", "--remove", "--force"][..], &denied].concat());
+    wait("the group is not joined again", || query(&engine, "BIG").line.state == "RUNNING");
+    run(&engine, "INSERT INTO s VALUES (4, 4);");
+    wait("the query does not go on", || count(&engine, "big") == 3);
     engine.close().unwrap();
     let admin_dir = tempfile::tempdir().unwrap();
     let admin = broker.open(admin_dir.path(), &broker.tls_properties()).unwrap();

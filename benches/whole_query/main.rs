@@ -38,7 +38,7 @@ struct Arguments {
     /// customers
     #[arg(long, default_value_t = 100_000)]
     customers: i64,
-    /// worker threads; 0: one a core the process may use
+    /// worker threads; 0: one more than cores the process may use
     #[arg(long, default_value_t = 0)]
     workers: usize,
     /// runs of each query

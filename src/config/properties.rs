@@ -38,7 +38,7 @@ properties! {
     DIALECT = "riverrun.dialect", PropertyType::OneOf(&["extended", "ksql"]), Some("extended"), Riverrun, Session,
         "extended accepts all that riverrun can do, ksql refuses what ksqlDB refuses";
     WORKER_THREADS = "worker.threads", PropertyType::Int(1), None, Riverrun, Server,
-        "Threads that run the tasks of all queries; unset: one a core";
+        "Threads that run the tasks of all queries; unset: one more than cores";
     STREAM_THREADS = "num.stream.threads", PropertyType::Int(1), Some("4"), Streams, Session,
         "Accepted as ksqlDB's; tasks share worker.threads";
     OUTPUT_TOPIC_PREFIX = "ksql.output.topic.name.prefix", PropertyType::Text, Some(""), Ksql, Session,
@@ -76,7 +76,7 @@ properties! {
     WINDOW_IDLE_CLOSE_MS = "window.idle.close.ms", PropertyType::Int(0), Some("0"), Riverrun, Session,
         "After how many ms without input the windows of EMIT FINAL and of outer stream-stream joins close; 0: they wait for later rows. Ours; off with riverrun.dialect = ksql";
     STANDBY_REPLICAS = "num.standby.replicas", PropertyType::Int(0), Some("0"), Streams, Session,
-        "Accepted as ksqlDB's; no copies of state are kept on other nodes yet";
+        "On how many other nodes, where there are any, copies of a query's state are kept warm for the case that its node is lost";
     TOPOLOGY_OPTIMIZATION = "topology.optimization", PropertyType::OneOf(&["all", "none"]), Some("all"), Streams, Session,
         "Whether plans are optimized";
     TIMESTAMP_THROW = "ksql.timestamp.throw.on.invalid", PropertyType::Bool, Some("false"), Ksql, Session,
@@ -148,9 +148,9 @@ properties! {
     PULL_LIMIT_CLAUSE = "ksql.query.pull.limit.clause.enabled", PropertyType::Bool, Some("true"), Ksql, Session,
         "Whether pull queries may have LIMIT";
     PULL_STANDBY_READS = "ksql.query.pull.enable.standby.reads", PropertyType::Bool, Some("false"), Ksql, Session,
-        "Accepted as ksqlDB's; there are no standby copies yet";
+        "Whether pull queries may read a copy of the state (num.standby.replicas) when the node that has it cannot be asked";
     PULL_MAX_LAG = "ksql.query.pull.max.allowed.offset.lag", PropertyType::Int(0), None, Ksql, Session,
-        "Accepted as ksqlDB's; there are no standby copies yet, and what is read does not lag";
+        "How many changelog records a copy of state may lack to be read; nodes that report more are not asked. Unset: any number";
     PULL_MAX_CONCURRENT = "ksql.query.pull.max.concurrent.requests", PropertyType::Int(0), None, Ksql, Server,
         "Most pull queries at once; unset: no limit";
     PULL_CANCEL_ON_DISCONNECT = "ksql.query.pull.cancel.on.disconnect.enabled", PropertyType::Bool, Some("true"), Ksql, Server,

@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Engine, effect};
+use super::route::{Place, Route, Tried};
+use super::{Engine, effect, settings};
 use crate::catalog::PersistentQuery;
-use crate::diagnostic::{Diagnostic, ErrorClass};
+use crate::diagnostic::Diagnostic;
 pub use crate::runtime::{ByteRange, Entries, Entry, RemoteEntries};
 use crate::runtime::{Elsewhere, MaterializedView, RuntimeError};
-use crate::topic::{Holder, Owner, StoreId};
+use crate::topic::{Owner, StoreId, standbys};
 pub use crate::topic::{TopicError, TopicPartition};
 use crate::types::QueryId;
 
@@ -24,6 +25,17 @@ pub struct StateRequest {
     pub partitions: Vec<i32>,
     /// ranges of encoded keys, ascending and apart
     pub ranges: Vec<ByteRange>,
+    /// a copy will do that lacks no more changelog records than so many; `None`: only the state itself
+    pub lag: Option<u64>,
+}
+
+/// What a pull query takes of what is not here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// copies will do if the state itself cannot be read (`ksql.query.pull.enable.standby.reads`)
+    pub standbys: bool,
+    /// how many changelog records what is read may lack (`ksql.query.pull.max.allowed.offset.lag`)
+    pub max_lag: u64,
 }
 
 /// Carries reads to other nodes.
@@ -36,6 +48,9 @@ pub trait Peers: Send + Sync {
 
     /// False for a node that is known not to live.
     fn is_alive(&self, url: &str) -> bool;
+
+    /// How far a node's copies of these stores (all that begin with `group#`) of a partition lag, as it last said; `None` if it did not.
+    fn lag(&self, url: &str, group: &str, partition: i32) -> Option<u64>;
 }
 
 /// What a node has of a query.
@@ -45,6 +60,8 @@ pub struct Share {
     pub stores: Vec<String>,
     /// topic partitions that it reads
     pub partitions: Vec<TopicPartition>,
+    /// topic partitions of whose tasks it keeps copies of state
+    pub standbys: Vec<TopicPartition>,
 }
 
 /// How far a store's copy on this node is, by partition: the first changelog number it does not hold, and the changelog's end.
@@ -61,40 +78,47 @@ impl Engine {
     /// # Errors
     /// If it is not here, or not restored.
     pub fn state_entries(&self, request: StateRequest) -> Result<Entries, Diagnostic> {
-        let view = self.runtime().materialized_of(&QueryId::new(&request.query), &request.partitions)?;
+        let view = self.runtime().materialized_of(&QueryId::new(&request.query), &request.partitions, request.lag)?;
         Ok(view.entries(request.ranges)?)
     }
 
-    /// The state of a query, here and elsewhere; with `forward` false only if all of it is here.
+    /// The state of a query, here and elsewhere.
     ///
     /// # Errors
-    /// If a part of it is nowhere, or with a node that cannot be asked.
-    pub(super) fn state(&self, id: &QueryId, forward: bool) -> Result<MaterializedView, Diagnostic> {
+    /// If a part of it is nowhere, or only with nodes that cannot be asked or whose copies lag too much.
+    pub(super) fn state(&self, id: &QueryId, reads: Reads) -> Result<MaterializedView, Diagnostic> {
         let (view, missing) = self.runtime().materialized_here(id)?;
         if missing.is_empty() {
             return Ok(view);
         }
-        let peers = self.inner.peers.read().clone().filter(|_| forward);
+        let peers = self.inner.peers.read().clone();
         let Some(peers) = peers else { return Err(RuntimeError::NotReady(id.clone()).into()) };
-        let holders = self.log().holders(&self.owner(id))?;
-        let mut by_url: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        let route = Route { engine: self, id, reads, peers: &*peers, holders: self.log().holders(&self.owner(id))? };
+        let mut by_places: BTreeMap<Vec<Place>, Vec<i32>> = BTreeMap::new();
         for missing in missing {
-            let holds = |holder: &&Holder| missing.inputs.iter().all(|at| holder.partitions.contains(at));
-            let url = holders.iter().find(holds).map(|holder| holder.url.clone());
-            by_url.entry(reachable(id, missing.partition, url, self, &*peers)?).or_default().push(missing.partition);
+            by_places.entry(route.places(&missing)?).or_default().push(missing.partition);
         }
-        let elsewhere = by_url.into_iter().map(|(url, partitions)| -> Elsewhere {
-            let (peers, query) = (peers.clone(), id.to_string());
+        let elsewhere = by_places.into_iter().map(|(places, partitions)| -> Elsewhere {
+            let (peers, query, engine) = (peers.clone(), id.to_string(), self.clone());
             Arc::new(move |ranges| {
+                let lag = reads.standbys.then_some(reads.max_lag);
                 let request =
-                    StateRequest { query: query.clone(), partitions: partitions.clone(), ranges: ranges.to_vec() };
-                peers.read(&url, request)
+                    StateRequest { query: query.clone(), partitions: partitions.clone(), ranges: ranges.to_vec(), lag };
+                let places = places.iter().rev().cloned().collect();
+                let (engine, peers) = (engine.clone(), peers.clone());
+                Ok(Box::new(Tried { engine, peers, request, places, reading: None, begun: false }))
             })
         });
         Ok(view.with_elsewhere(elsewhere.collect()))
     }
 
-    fn owner(&self, id: &QueryId) -> Owner {
+    /// On how many other nodes copies of a query's state are kept.
+    pub(super) fn standby_replicas(&self, query: &PersistentQuery) -> usize {
+        let config = settings::merged(&self.inner.config, &query.properties);
+        config.map_or(0, |config| settings::query(&config).standby_replicas)
+    }
+
+    pub(super) fn owner(&self, id: &QueryId) -> Owner {
         Owner::new(effect::group(&self.inner.service_id, id.as_str()))
     }
 
@@ -113,12 +137,14 @@ impl Engine {
         for query in self.catalog().queries() {
             // Each node that has partitions has the same stores.
             let stores = self.stores(query);
-            for holder in self.log().holders(&self.owner(&query.id))? {
-                let Some(url) = holder.url else { continue };
+            let (holders, replicas) = (self.log().holders(&self.owner(&query.id))?, self.standby_replicas(query));
+            for (at, holder) in holders.iter().enumerate() {
+                let Some(url) = holder.url.clone() else { continue };
                 let share = shares.entry(url).or_default().entry(query.id.to_string()).or_default();
-                share.partitions.extend(holder.partitions);
+                share.partitions.extend(holder.partitions.iter().cloned());
                 share.partitions.sort();
-                if !share.partitions.is_empty() {
+                share.standbys = if stores.is_empty() { Vec::new() } else { standbys(&holders, at, replicas) };
+                if !share.partitions.is_empty() || !share.standbys.is_empty() {
                     share.stores.clone_from(&stores);
                 }
             }
@@ -154,35 +180,5 @@ impl Engine {
             }
         }
         Ok(lags)
-    }
-}
-
-/// The URL of who holds a partition, or why it cannot be asked.
-fn reachable(
-    id: &QueryId,
-    partition: i32,
-    holder: Option<Option<String>>,
-    engine: &Engine,
-    peers: &dyn Peers,
-) -> Result<String, Diagnostic> {
-    let fail = |reason: String, help: &str| {
-        let message = format!("partition {partition} of the state of query '{id}' cannot be read: {reason}");
-        Err(Diagnostic::new(ErrorClass::Retry, message).help(help))
-    };
-    match holder {
-        None => {
-            fail("no node has it now".to_owned(), "it moves, or waits for a node to be given up; try again in a moment")
-        }
-        Some(None) => fail(
-            "the node that has it does not say where it is reached".to_owned(),
-            "set ksql.advertised.listener on all nodes",
-        ),
-        Some(Some(url)) if engine.advertised() == Some(&url) => {
-            fail("it is being restored here".to_owned(), "try again later; SHOW QUERIES EXTENDED tells how far it is")
-        }
-        Some(Some(url)) if !peers.is_alive(&url) => {
-            fail(format!("the node {url}, which has it, gives no sign of life"), "try again in a moment")
-        }
-        Some(Some(url)) => Ok(url),
     }
 }

@@ -20,6 +20,7 @@ pub mod processing_log;
 pub mod pull;
 pub mod push;
 pub mod records;
+mod route;
 pub mod session;
 pub mod settings;
 pub mod show;
@@ -66,7 +67,7 @@ pub struct EngineConfig {
     pub log: Option<Arc<dyn Log>>,
     /// server-wide properties by ksqlDB's names
     pub properties: BTreeMap<String, String>,
-    /// worker threads; `None`: as the property `worker.threads` says, else one a core
+    /// worker threads; `None`: as the property `worker.threads` says, else one more than cores
     pub workers: Option<usize>,
     /// no worker threads: queries run when told to (`Runtime::pump`)
     pub manual: bool,

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::cluster::Reads;
 use crate::analyzer::Settings;
 use crate::config::{self, Config, Dialect};
 use crate::diagnostic::Diagnostic;
@@ -71,12 +72,19 @@ pub fn query(config: &Config) -> QuerySettings {
             collect_list: config.limit("ksql.functions.collect_list.limit"),
             collect_set: config.limit("ksql.functions.collect_set.limit"),
         }),
+        standby_replicas: config.int(config::STANDBY_REPLICAS).map_or(0, |n| usize::try_from(n).unwrap_or(0)),
         strictness: Strictness {
             bad_timestamp: config.bool("ksql.timestamp.throw.on.invalid"),
             undecodable: config.bool("ksql.fail.on.deserialization.error"),
         },
         ..QuerySettings::default()
     }
+}
+
+/// What pull queries take of what is not here.
+pub fn reads(config: &Config) -> Reads {
+    let lag = config.int(config::PULL_MAX_LAG).and_then(|lag| u64::try_from(lag).ok());
+    Reads { standbys: config.bool(config::PULL_STANDBY_READS), max_lag: lag.unwrap_or(u64::MAX) }
 }
 
 /// Session properties over the server's.

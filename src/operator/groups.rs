@@ -185,8 +185,8 @@ impl GroupTable {
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8], window: Span) -> Option<Slot> {
         match self.windows {
-            Windows::None => self.index.find(hash as u32, |slot| self.key(slot) == key),
-            Windows::Time => self.buckets.get(&window.start)?.index.find(hash as u32, |slot| self.key(slot) == key),
+            Windows::None => self.index.find(hash as u32, |slot| self.has_key(slot, key)),
+            Windows::Time => self.buckets.get(&window.start)?.index.find(hash as u32, |slot| self.has_key(slot, key)),
             Windows::Sessions { .. } => self.sessions(hash, key).find(|&slot| self.head(slot).window == window),
         }
     }
@@ -314,7 +314,7 @@ impl GroupTable {
 
     /// Sessions: the slots of all sessions of a key, newest first.
     pub fn sessions<'a>(&'a self, hash: u64, key: &[u8]) -> impl Iterator<Item = Slot> + 'a {
-        let newest = self.index.find(hash as u32, |slot| self.key(slot) == key);
+        let newest = self.index.find(hash as u32, |slot| self.has_key(slot, key));
         std::iter::successors(newest, |&slot| Some(self.head(slot).link).filter(|&older| older != NONE))
     }
 
@@ -361,6 +361,16 @@ impl GroupTable {
         match head.key_len {
             LONG => &self.long_keys[head.long()],
             len => &head.key[..usize::from(len)],
+        }
+    }
+
+    /// True if `key` is that of a slot. Short keys are compared here: calling the C library for a few bytes costs more than they do.
+    #[inline]
+    fn has_key(&self, slot: Slot, key: &[u8]) -> bool {
+        let head = self.head(slot);
+        match head.key_len {
+            LONG => &self.long_keys[head.long()][..] == key,
+            len => usize::from(len) == key.len() && same_bytes(&head.key[..key.len()], key),
         }
     }
 
@@ -501,6 +511,21 @@ impl GroupTable {
             + self.ordered * size_of::<Slot>()
             + self.long_bytes
             + (self.long_keys.len() - self.long_vacant.len()) * size_of::<Box<[u8]>>()
+    }
+}
+
+/// True if two slices of one length are the same; by words that overlap in the middle.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    fn same<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk::<N>() && a.last_chunk::<N>() == b.last_chunk::<N>()
+    }
+    match a.len() {
+        0..4 => a.iter().eq(b),
+        4..8 => same::<4>(a, b),
+        8..=16 => same::<8>(a, b),
+        17..=24 => a.first_chunk::<16>() == b.first_chunk::<16>() && a.last_chunk::<8>() == b.last_chunk::<8>(),
+        _ => a == b,
     }
 }
 

@@ -434,7 +434,7 @@ impl Checkpoint {
 }
 
 /// The keyed store of a task, which alone writes it, as it is at each look; and the number of the first block it does not hold.
-fn live_store(log: &dyn Log, id: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError> {
+pub(super) fn live_store(log: &dyn Log, id: &StoreId) -> Result<(Arc<dyn KeyedSnapshot>, u64), TopicError> {
     let (behind, from) = log.keyed_store(id)?;
     Ok((behind.live().unwrap_or(behind), from))
 }
@@ -448,18 +448,8 @@ fn restore_store(
     let log = shared.log.as_ref();
     let (behind, from) = live_store(log, &id)?;
     let now_ms = || shared.clock.now_ms();
-    shared.restores.begin(
-        sub,
-        StoreProgress {
-            store: id.name.to_string(),
-            partition: id.partition,
-            from,
-            upto: Some(from),
-            end: log.changelog_end(&id).unwrap_or(0),
-            begun_ms: now_ms(),
-            at_ms: now_ms(),
-        },
-    );
+    let (end, times) = (log.changelog_end(&id).unwrap_or(0), (now_ms(), now_ms()));
+    shared.restores.begin(sub, StoreProgress::new(id.name.to_string(), id.partition, (from, end), times));
     store.attach(behind.clone());
     let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
     let (mut next_block, mut block_bytes) = (from, 0);
@@ -480,5 +470,6 @@ fn restore_store(
         shared.restores.advance(sub, id.partition, &id.name, Some(next_block), now_ms());
     }
     shared.restores.advance(sub, id.partition, &id.name, None, now_ms());
+    tracing::info!(store = %id, here = from, read = next_block - from, "a store is restored");
     Ok(StoreMark { id, next_block, written: from, block_bytes, overlay })
 }

@@ -48,6 +48,8 @@ pub(super) struct Materialization {
     plan: Arc<Plan>,
     /// stores of the node, by partition; empty before a partition's first restore
     partitions: Vec<RwLock<Vec<Arc<Overlay>>>>,
+    /// copies of stores whose tasks are elsewhere, and how many changelog records each lacks, by partition
+    copies: Vec<RwLock<Option<(Arc<Overlay>, u64)>>>,
 }
 
 impl Materialization {
@@ -77,7 +79,8 @@ impl Materialization {
         let suffix = plan.new_suffix()?;
         plan.idle.lock().push(suffix);
         let partitions = (0..sub.partitions).map(|_| RwLock::default()).collect();
-        Ok(Self { sub: spec.sub, node: spec.node, plan: Arc::new(plan), partitions })
+        let copies = (0..sub.partitions).map(|_| RwLock::default()).collect();
+        Ok(Self { sub: spec.sub, node: spec.node, plan: Arc::new(plan), partitions, copies })
     }
 
     /// The sub-topology whose tasks hold the stores.
@@ -93,6 +96,17 @@ impl Materialization {
     /// Makes a partition's stores readable, in place of those before.
     pub fn publish(&self, partition: i32, overlays: Vec<Arc<Overlay>>) {
         *self.partitions[partition as usize].write() = overlays;
+    }
+
+    /// Makes the copy of a partition's store readable for those who take what lags.
+    pub fn publish_copy(&self, partition: i32, copy: Option<(Arc<Overlay>, u64)>) {
+        *self.copies[partition as usize].write() = copy;
+    }
+
+    /// How many changelog records the copy of a partition lacks; `None` if there is none here.
+    pub fn copy_lag(&self, partition: i32) -> Option<u64> {
+        let copy = usize::try_from(partition).ok().and_then(|p| self.copies.get(p))?;
+        copy.read().as_ref().map(|(_, lag)| *lag)
     }
 
     /// What is committed now; `None` while a partition is not restored.
@@ -120,15 +134,20 @@ impl Materialization {
         Ok((MaterializedView { plan: self.plan.clone(), partitions, elsewhere: Vec::new() }, missing))
     }
 
-    /// What is committed now of these partitions; `None` if one of them is not here, or not restored.
+    /// What is committed now of these partitions, or with `lag` what a copy holds that lacks no more records; `None` if one of them is
+    /// not here.
     ///
     /// # Errors
     /// If a changelog block is damaged.
-    pub fn view_of(&self, wanted: &[i32]) -> Result<Option<MaterializedView>, TaskError> {
+    pub fn view_of(&self, wanted: &[i32], lag: Option<u64>) -> Result<Option<MaterializedView>, TaskError> {
         let mut partitions = Vec::with_capacity(wanted.len());
         for partition in wanted {
-            let stores = usize::try_from(*partition).ok().and_then(|p| self.partitions.get(p));
-            let Some(overlay) = stores.and_then(|stores| stores.read().first().cloned()) else { return Ok(None) };
+            let Some(at) = usize::try_from(*partition).ok().filter(|p| *p < self.partitions.len()) else {
+                return Ok(None);
+            };
+            let own = self.partitions[at].read().first().cloned();
+            let copy = || self.copies[at].read().clone().filter(|(_, lacks)| lag.is_some_and(|lag| *lacks <= lag));
+            let Some(overlay) = own.or_else(|| copy().map(|(overlay, _)| overlay)) else { return Ok(None) };
             partitions.push(overlay.view()?);
         }
         Ok(Some(MaterializedView { plan: self.plan.clone(), partitions, elsewhere: Vec::new() }))

@@ -18,6 +18,7 @@ mod output;
 mod partition_group;
 mod processing_log;
 mod query;
+mod read;
 mod recovery;
 mod repartition;
 mod repartition_payload;
@@ -27,6 +28,7 @@ mod rows;
 mod settings;
 mod sink;
 mod source;
+mod standby;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ pub use entries::{ByteRange, Elsewhere, Entries, Entry, RemoteEntries};
 pub use error::{RuntimeError, TaskError};
 pub use materialization::{MaterializedView, StateScan};
 pub use query::{QueryError, QueryState, QueryStatus};
+pub use read::MissingPartition;
 pub use restore::{StoreProgress, restoring};
 pub use settings::{QuerySettings, QuerySpec, RuntimeConfig, Strictness};
 
@@ -63,6 +66,7 @@ use processing_log::ProcessingLog;
 use query::{IdleSignal, QueryShared, RunningQuery, TaskCell, first_position};
 use recovery::Recovery;
 use restore::Restores;
+use standby::Standbys;
 use task::{Stepped, Task, input_owner};
 use worker::Scheduler;
 
@@ -75,15 +79,6 @@ pub enum Turn {
     Commit,
     /// what a worker has it do: steps and commits until it is out of input or its time is up, back-off after failures
     Slice,
-}
-
-/// A partition of a table whose state is not here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingPartition {
-    /// its number
-    pub partition: i32,
-    /// who reads these has it
-    pub inputs: Vec<TopicPartition>,
 }
 
 struct Started {
@@ -114,6 +109,7 @@ pub struct Runtime {
     idle: Arc<IdleSignal>,
     recovery: Arc<Recovery>,
     queries: RwLock<BTreeMap<QueryId, Arc<Started>>>,
+    standbys: Arc<Standbys>,
     /// `None`: driven by hand
     scheduler: Option<Arc<Scheduler>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -127,7 +123,8 @@ impl Runtime {
     pub fn new(log: Arc<dyn Log>, clock: Arc<dyn Clock>, config: RuntimeConfig) -> Result<Self, TopicError> {
         let scheduler = Arc::new(Scheduler::new(clock.clone(), log.clone()));
         let workers = match config.workers {
-            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            // one more than cores, so that one that waits for the disk leaves its core to another
+            0 => std::thread::available_parallelism().map_or(2, usize::from) + 1,
             n => n,
         };
         let mut runtime = Self::manual(log, clock, config);
@@ -154,6 +151,7 @@ impl Runtime {
             config: Arc::new(config),
             idle: Arc::default(),
             queries: RwLock::default(),
+            standbys: Arc::default(),
             scheduler: None,
             threads: Mutex::default(),
         }
@@ -190,6 +188,7 @@ impl Runtime {
         }
         self.queries.write().insert(entry.query.shared.spec.id.clone(), entry.clone());
         wake_all(self.scheduler.as_ref(), &entry.query.cells);
+        self.standbys.add(&entry.query.shared, &entry.query.cells)?;
         Ok(())
     }
 
@@ -290,50 +289,6 @@ impl Runtime {
     /// Bytes that the stores of all queries hold in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.memory.used()
-    }
-
-    /// The committed state of a query, as of now: later commits do not change it.
-    ///
-    /// # Errors
-    /// If there is no such query, it keeps nothing to read, it is not restored yet, or the log fails.
-    pub fn materialized(&self, id: &QueryId) -> Result<MaterializedView, RuntimeError> {
-        let entry = self.entry(id)?;
-        match &entry.query.shared.materialization {
-            Some(materialization) => materialization.view()?.ok_or_else(|| RuntimeError::NotReady(id.clone())),
-            None => Err(RuntimeError::NotMaterialized(id.clone())),
-        }
-    }
-
-    /// The committed state of the partitions that are here, and which are not: their number with the topic partitions that belong to it.
-    ///
-    /// # Errors
-    /// If there is no such query, it keeps nothing to read, or the log fails.
-    pub fn materialized_here(&self, id: &QueryId) -> Result<(MaterializedView, Vec<MissingPartition>), RuntimeError> {
-        let entry = self.entry(id)?;
-        let Some(materialization) = &entry.query.shared.materialization else {
-            return Err(RuntimeError::NotMaterialized(id.clone()));
-        };
-        let (view, missing) = materialization.view_here()?;
-        let sub = materialization.sub();
-        let inputs = |partition: i32| {
-            let cell = entry.query.cells.iter().find(|c| c.progress.sub == sub && c.partition == partition);
-            cell.map_or_else(Vec::new, |cell| cell.progress.inputs.clone())
-        };
-        Ok((view, missing.into_iter().map(|p| MissingPartition { partition: p, inputs: inputs(p) }).collect()))
-    }
-
-    /// The committed state of these partitions, for the reader of another node.
-    ///
-    /// # Errors
-    /// If there is no such query, it keeps nothing to read, one of them is not here or not restored, or the log fails.
-    pub fn materialized_of(&self, id: &QueryId, partitions: &[i32]) -> Result<MaterializedView, RuntimeError> {
-        let entry = self.entry(id)?;
-        match &entry.query.shared.materialization {
-            Some(materialization) => {
-                materialization.view_of(partitions)?.ok_or_else(|| RuntimeError::NotReady(id.clone()))
-            }
-            None => Err(RuntimeError::NotMaterialized(id.clone())),
-        }
     }
 
     /// Waits until every running query that `filter` picks has committed everything its inputs hold, also what the others made for it;
@@ -603,6 +558,7 @@ impl Runtime {
 
 impl Drop for Runtime {
     fn drop(&mut self) {
+        self.standbys.close();
         if let Some(scheduler) = &self.scheduler {
             scheduler.shutdown();
         }

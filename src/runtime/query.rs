@@ -27,6 +27,7 @@ use super::processing_log::ProcessingLog;
 use super::recovery::{RETRY_MS, Recovery};
 use super::restore::Restores;
 use super::settings::{QuerySpec, RuntimeConfig};
+use super::standby::{self, Copy};
 use super::task::{Next, Task, TaskProgress, TaskState, input_owner};
 
 /// The state of a query, as SHOW QUERIES tells it.
@@ -183,8 +184,8 @@ impl QueryShared {
 
     /// Where a task takes up an input.
     pub fn start_position(&self, owner: &Owner, input: &InputSpec, at: &TopicPartition) -> Result<Position, TaskError> {
-        if let Some(position) = self.log.positions(owner)?.get(at) {
-            return Ok(*position);
+        if let Some(position) = self.log.position(owner, at)? {
+            return Ok(position);
         }
         match self.starts.get(&(owner.clone(), at.clone())) {
             Some(position) if self.spec.settings.transient => Ok(*position),
@@ -244,6 +245,8 @@ const ABORTED_MS: i64 = 50;
 
 struct Slot {
     task: Option<Box<Task>>,
+    /// a copy of the task's state, while it runs elsewhere
+    copy: Option<Copy>,
     /// the tenure that the task was made in
     tenure: u64,
     failures: u32,
@@ -265,7 +268,7 @@ pub(super) struct TaskCell {
 impl TaskCell {
     pub fn new(query: Arc<QueryShared>, sub: usize, partition: i32) -> Arc<Self> {
         let progress = Arc::new(TaskProgress::new(&query.spec.topology, sub, partition));
-        let slot = Mutex::new(Slot { task: None, tenure: 0, failures: 0, retry_at_ms: i64::MIN });
+        let slot = Mutex::new(Slot { task: None, copy: None, tenure: 0, failures: 0, retry_at_ms: i64::MIN });
         Arc::new(Self { query, progress, partition, schedule: AtomicU8::new(0), timer: AtomicI64::new(i64::MAX), slot })
     }
 
@@ -287,7 +290,7 @@ impl TaskCell {
             return Next::Finished;
         }
         if !self.is_here(&mut slot) {
-            return Next::Park(None);
+            return self.wait_for_tenure(&mut slot);
         }
         if self.query.is_paused() {
             self.settle(&mut slot);
@@ -327,14 +330,59 @@ impl TaskCell {
         };
         slot.task = None;
         slot.tenure = tenure;
-        slot.retry_at_ms = i64::MIN;
-        self.query.restores.gone(self.progress.sub, self.partition);
-        self.progress.set(state);
+        if tenure != 0 {
+            self.end_copy(slot);
+        }
+        if slot.copy.is_none() {
+            self.query.restores.gone(self.progress.sub, self.partition);
+        }
+        let stays_failed = tenure == 0 && self.progress.state() == TaskState::Failed && session.trouble().is_some();
+        if !stays_failed {
+            slot.retry_at_ms = i64::MIN;
+            self.progress.set(state);
+        }
         self.query.tell_waiters();
         if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {
             materialization.publish(self.partition, Vec::new());
         }
         tenure != 0
+    }
+
+    /// The partitions are not here. Where that is because something is wrong, the task has failed, and looks again after a while.
+    fn wait_for_tenure(&self, slot: &mut Slot) -> Next {
+        let Some(error) = self.query.session.as_ref().and_then(|session| session.trouble()) else {
+            return Next::Park(None);
+        };
+        if self.progress.state() == TaskState::Failed && self.query.clock.now_ms() < slot.retry_at_ms {
+            return Next::Park(Some(slot.retry_at_ms));
+        }
+        self.fail(slot, &error.into())
+    }
+
+    /// Keeps this node's copy of the task's state up to date while the task runs elsewhere; true if more may be there at once.
+    pub fn follow(&self) -> Result<bool, TaskError> {
+        if !self.query.recovery.is_open() {
+            return Ok(false);
+        }
+        let mut slot = self.slot.lock();
+        let tenure = self.query.session.as_ref().map(|session| session.tenure(&self.progress.inputs));
+        let elsewhere = tenure == Some(Tenure::Elsewhere) && slot.task.is_none() && !self.query.is_stopped();
+        if !elsewhere {
+            // While it is not decided where the task will be, the copy waits.
+            return Ok(false);
+        }
+        standby::follow(&mut slot.copy, &self.query, self.progress.sub, self.partition)
+    }
+
+    /// The copy is not kept up to date any more.
+    pub fn unfollow(&self) {
+        self.end_copy(&mut self.slot.lock());
+    }
+
+    fn end_copy(&self, slot: &mut Slot) {
+        if let Some(copy) = slot.copy.take() {
+            copy.end(&self.query);
+        }
     }
 
     /// Drives the task by hand.
@@ -370,12 +418,14 @@ impl TaskCell {
     pub fn abort(&self) {
         let mut slot = self.slot.lock();
         slot.task = None;
+        self.end_copy(&mut slot);
         slot.retry_at_ms = i64::MIN;
     }
 
     /// Throws the task away with all it reads from the log, because the log must be opened again.
     pub fn let_go(&self) {
         let mut slot = self.slot.lock();
+        self.end_copy(&mut slot);
         if slot.task.take().is_some() {
             self.progress.set(TaskState::Restoring);
         }

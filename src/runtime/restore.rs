@@ -1,4 +1,4 @@
-//! How far the tasks of a query have restored their stores.
+//! How far the stores are that a query has on this node: restored by its tasks, or followed as copies.
 //!
 //! Only counts. The subtle thing: the end of a changelog is asked once, when a restore begins; what is committed after that (by nobody, since
 //! the task is here) does not count. A store that is restored stays in the list, so that it can be told which copies this node has.
@@ -24,6 +24,20 @@ pub struct StoreProgress {
     pub begun_ms: i64,
     /// when it last went on, in ms
     pub at_ms: i64,
+    /// it is a copy of what another node's task has, and is followed, not restored
+    pub standby: bool,
+}
+
+impl StoreProgress {
+    /// What is to be read from `from` to `end`, begun and last gone on with at these times.
+    pub(super) fn new(store: String, partition: i32, (from, end): (u64, u64), (begun_ms, at_ms): (i64, i64)) -> Self {
+        Self { store, partition, from, upto: Some(from), end, begun_ms, at_ms, standby: false }
+    }
+
+    /// The same of a copy.
+    pub(super) fn of_standby(self) -> Self {
+        Self { standby: true, ..self }
+    }
 }
 
 /// How far all stores are that a query's tasks have, or are restoring, on this node.
@@ -59,7 +73,7 @@ impl Restores {
 
 /// What is still to be restored, in words: how much of it is done, what remains, and the rate; `None` if nothing is.
 pub fn restoring(stores: &[StoreProgress]) -> Option<String> {
-    let open: Vec<_> = stores.iter().filter_map(|s| Some((s, s.upto?))).collect();
+    let open: Vec<_> = stores.iter().filter(|s| !s.standby).filter_map(|s| Some((s, s.upto?))).collect();
     if open.is_empty() {
         return None;
     }
@@ -82,21 +96,14 @@ mod tests {
     #[test]
     fn what_remains_is_told_until_all_is_there() {
         let restores = Restores::default();
-        let store = |partition| StoreProgress {
-            store: "S".into(),
-            partition,
-            from: 100,
-            upto: Some(100),
-            end: 1100,
-            begun_ms: 0,
-            at_ms: 0,
-        };
+        let store = |partition| StoreProgress::new("S".into(), partition, (100, 1100), (0, 0));
         [0, 1].into_iter().for_each(|p| restores.begin(0, store(p)));
+        restores.begin(0, store(2).of_standby());
         restores.advance(0, 0, "S", Some(600), 1000);
         let told = restoring(&restores.all()).unwrap();
         assert_eq!(told, "25 % of 2 stores, 1500 changelog records to go at 500/s");
         restores.advance(0, 0, "S", None, 2000);
         restores.gone(0, 1);
-        assert_eq!((restoring(&restores.all()), restores.all().len()), (None, 1));
+        assert_eq!((restoring(&restores.all()), restores.all().len()), (None, 2));
     }
 }

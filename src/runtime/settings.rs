@@ -18,7 +18,7 @@ use crate::operator::PAGE_ROWS;
 /// Limits and habits of the whole process.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// worker threads; 0: one a core
+    /// worker threads; 0: one more than cores
     pub workers: usize,
     /// bytes that all stores may hold in memory; clean entries leave first
     pub memory_bytes: usize,
@@ -80,6 +80,8 @@ pub struct QuerySettings {
     pub page_rows: usize,
     /// how much one read of an input takes
     pub read_limit: ReadLimit,
+    /// on how many other nodes copies of its state are kept, where it has other nodes (`num.standby.replicas`)
+    pub standby_replicas: usize,
     /// for tests: sizes of successive reads in records, over and over, instead of `read_limit`'s
     pub read_sizes: Option<Arc<[usize]>>,
     /// for tests: rows are merged by arrival, where the log knows it, not by row time
@@ -112,6 +114,7 @@ impl Default for QuerySettings {
             limits: Arc::default(),
             page_rows: PAGE_ROWS,
             read_limit: ReadLimit::default(),
+            standby_replicas: 0,
             read_sizes: None,
             by_arrival: false,
             outer_emit_interval_ms: 0,

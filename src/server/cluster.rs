@@ -58,6 +58,16 @@ impl Board {
         self.hosts.lock().get(host_of(url)).is_none_or(|host| host.alive)
     }
 
+    /// The largest lag that the node reported of a group's stores for a partition.
+    fn lag(&self, url: &str, group: &str, partition: i32) -> Option<u64> {
+        let hosts = self.hosts.lock();
+        let stores = hosts.get(host_of(url))?.lags["stateStoreLags"].as_object()?;
+        let of_group = |name: &str| name.strip_prefix(group).is_some_and(|rest| rest.starts_with('#'));
+        let partition = partition.to_string();
+        let lags = stores.iter().filter(|(name, _)| of_group(name));
+        lags.filter_map(|(_, store)| store["lagByPartition"][partition.as_str()]["offsetLag"].as_u64()).max()
+    }
+
     fn host<'h>(hosts: &'h mut BTreeMap<String, Host>, url: &str) -> &'h mut Host {
         hosts.entry(host_of(url).to_owned()).or_insert_with(|| Host {
             url: url.to_owned(),
@@ -131,12 +141,15 @@ impl Board {
 }
 
 fn share_to_json(share: &Share) -> Value {
-    let at = |at: &TopicPartition| json!({ "topic": at.topic.as_str(), "partition": at.partition });
+    let places = |places: &[TopicPartition]| -> Vec<Value> {
+        places.iter().map(|at| json!({ "topic": at.topic.as_str(), "partition": at.partition })).collect()
+    };
+    let stores = |places: &[TopicPartition]| if places.is_empty() { json!([]) } else { json!(share.stores) };
     json!({
-        "activeStores": share.stores,
-        "activePartitions": share.partitions.iter().map(at).collect::<Vec<_>>(),
-        "standByStores": [],
-        "standByPartitions": [],
+        "activeStores": stores(&share.partitions),
+        "activePartitions": places(&share.partitions),
+        "standByStores": stores(&share.standbys),
+        "standByPartitions": places(&share.standbys),
     })
 }
 
@@ -258,6 +271,10 @@ impl Peers for HttpPeers {
 
     fn is_alive(&self, url: &str) -> bool {
         self.board.is_alive(url)
+    }
+
+    fn lag(&self, url: &str, group: &str, partition: i32) -> Option<u64> {
+        self.board.lag(url, group, partition)
     }
 }
 
@@ -466,6 +483,9 @@ mod tests {
         assert_eq!(*partition, json!({ "currentOffsetPosition": 30, "endOffsetPosition": 100, "offsetLag": 70 }));
         assert_eq!(json["stateStoreLags"]["g#S"]["lagByPartition"]["0"]["offsetLag"], 0);
         assert_eq!(json["updateTimeMs"], 11);
+        let board = Board::default();
+        Board::host(&mut board.hosts.lock(), URL).lags = json;
+        assert_eq!((board.lag(URL, "g", 2), board.lag(URL, "g", 1), board.lag(URL, "", 2)), (Some(70), None, None));
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod compaction;
 #[cfg(test)]
 mod contract;
 pub mod embedded;
+mod error;
+mod group;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
@@ -25,12 +27,12 @@ use arrow::array::{ArrayRef, BinaryArray};
 use arrow::buffer::ScalarBuffer;
 use bytes::Bytes;
 
-use crate::diagnostic::{Diagnostic, ErrorClass};
-use crate::storage::StorageError;
 pub use crate::storage::copy::Copied;
 use crate::types::TopicName;
 
 pub use check::{CheckReport, Inspect};
+pub use error::TopicError;
+pub use group::{Holder, standbys};
 pub use watch::WatchGuard;
 
 /// Place of a record in its partition, from 0.
@@ -294,15 +296,6 @@ pub trait KeyedSnapshot: Send + Sync {
     }
 }
 
-/// A node that has partitions of a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// the URL under which others reach it; `None`: it does not say
-    pub url: Option<String>,
-    /// the partitions that it reads
-    pub partitions: Vec<TopicPartition>,
-}
-
 /// Hears once what became of a commit, in any thread.
 pub type CommitDone = Box<dyn FnOnce(Result<Receipt, TopicError>) + Send>;
 
@@ -328,6 +321,17 @@ pub enum Tenure {
     Undecided,
 }
 
+/// What was read on of a changelog.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// what is committed from there on, a key once; `None`: nothing more for now
+    pub block: Option<Bytes>,
+    /// the number to read on from
+    pub next: u64,
+    /// the changelog's end as far as it is known; beyond `next` while more may come
+    pub end: u64,
+}
+
 /// A query's own way to the log on this node, for logs where reads and commits take their time: reads do not wait, and commits of several
 /// tasks are made together while the tasks go on.
 pub trait Session: Send + Sync {
@@ -341,11 +345,33 @@ pub trait Session: Send + Sync {
     /// Whether partitions that a task reads are this node's. To be asked before positions and state are.
     fn tenure(&self, inputs: &[TopicPartition]) -> Tenure;
 
+    /// Why partitions stay undecided or away, if something is wrong that does not pass by itself; it is tried again nevertheless.
+    fn trouble(&self) -> Option<TopicError>;
+
     /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order.
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 
     /// How often to commit.
     fn pace(&self) -> Pace;
+
+    /// The member of the query's group that this node is, as [`Log::holders`] names it; `None` if it is in none, or did not join yet.
+    fn member(&self) -> Option<String> {
+        None
+    }
+
+    /// Reads on in the changelog of a store whose task runs elsewhere; does not wait.
+    ///
+    /// # Errors
+    /// As [`Log::blocks`].
+    fn follow(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Followed, TopicError> {
+        let (_, _) = (store, max_bytes);
+        Ok(Followed { block: None, next: from, end: from })
+    }
+
+    /// This changelog is followed no more.
+    fn unfollow(&self, store: &StoreId) {
+        let _ = store;
+    }
 
     /// Ends what is begun and lets go of the log. Commits fail afterwards.
     fn close(&self);
@@ -423,6 +449,14 @@ pub trait Log: Send + Sync + 'static {
     /// If the log cannot be asked.
     fn positions(&self, owner: &Owner) -> Result<BTreeMap<TopicPartition, Position>, TopicError>;
 
+    /// The committed position of `owner` in one partition, if there is one; whatever is undecided in others does not matter.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    fn position(&self, owner: &Owner, at: &TopicPartition) -> Result<Option<Position>, TopicError> {
+        Ok(self.positions(owner)?.get(at).copied())
+    }
+
     /// All owners with positions or state, sorted.
     ///
     /// # Errors
@@ -437,7 +471,7 @@ pub trait Log: Send + Sync + 'static {
         self.owners()
     }
 
-    /// The nodes that share the query with this group; none where one process has all.
+    /// The nodes that share the query with this group, in the order in which it gives them partitions; none where one process has all.
     ///
     /// # Errors
     /// If the log cannot be asked.
@@ -576,122 +610,4 @@ pub fn check_spec(spec: &TopicSpec) -> Result<(), TopicError> {
         return Err(TopicError::Invalid(format!("a limit of retention of topic '{name}' is negative; leave it out")));
     }
     Ok(())
-}
-
-/// What can go wrong with topics.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TopicError {
-    /// no such topic or partition
-    #[error("topic '{0}' does not exist")]
-    UnknownTopic(TopicName),
-    /// the partition is not there
-    #[error("topic '{topic}' has no partition {partition}")]
-    UnknownPartition {
-        /// the topic
-        topic: TopicName,
-        /// the partition asked for
-        partition: i32,
-    },
-    /// a topic of that name is there already
-    #[error("topic '{0}' exists already")]
-    Exists(TopicName),
-    /// a topic name or spec that cannot be
-    #[error("{0}")]
-    Invalid(String),
-    /// the record is larger than a limit
-    #[error("a record of {size} bytes for topic '{topic}' exceeds {limit_name} = {limit}")]
-    TooLarge {
-        /// the topic
-        topic: TopicName,
-        /// bytes
-        size: usize,
-        /// the property that limits it
-        limit_name: &'static str,
-        /// its value in bytes
-        limit: usize,
-    },
-    /// another process has the data directory
-    #[error(
-        "the data directory {dir} is in use by another riverrun (process {pid}); stop it, or name another folder with --data-dir"
-    )]
-    Locked {
-        /// the directory
-        dir: String,
-        /// who has it, or "?"
-        pid: String,
-    },
-    /// the data directory was written by another version
-    #[error(
-        "the data directory {dir} has format {found}, this riverrun reads format {expected}; use the release that wrote it, or another --data-dir"
-    )]
-    Format {
-        /// the directory
-        dir: String,
-        /// what is there
-        found: String,
-        /// what we write
-        expected: u32,
-    },
-    /// stored bytes do not read back
-    #[error("stored data is damaged: {0}")]
-    Corrupt(String),
-    /// a write failed; nothing more is written until the storage is reopened
-    #[error("the storage stopped after a failed write: {0}")]
-    Poisoned(String),
-    /// a commit failed and nothing of it is there; the next one may go well
-    #[error("the commit was given up: {0}")]
-    Aborted(String),
-    /// too little space
-    #[error("{free} bytes are free in {dir}, less than storage.min.free.bytes = {limit}; free some space")]
-    DiskFull {
-        /// the directory
-        dir: String,
-        /// bytes free
-        free: u64,
-        /// bytes required
-        limit: u64,
-    },
-    /// the storage says no
-    #[error("{what}: {reason}")]
-    Io {
-        /// what was tried, with the path
-        what: String,
-        /// the system's words
-        reason: String,
-    },
-}
-
-impl TopicError {
-    /// What the caller may do.
-    pub fn class(&self) -> ErrorClass {
-        match self {
-            Self::UnknownTopic(_) | Self::UnknownPartition { .. } | Self::Exists(_) | Self::Invalid(_) => {
-                ErrorClass::User
-            }
-            Self::TooLarge { .. } => ErrorClass::Record,
-            Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
-            Self::Corrupt(_) => ErrorClass::Query,
-            Self::Poisoned(_) | Self::Aborted(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
-        }
-    }
-}
-
-impl From<StorageError> for TopicError {
-    fn from(error: StorageError) -> Self {
-        match error {
-            StorageError::Locked { dir, pid } => Self::Locked { dir, pid },
-            StorageError::Format { dir, found, expected } => Self::Format { dir, found, expected },
-            StorageError::Corrupt(what) => Self::Corrupt(what),
-            StorageError::Poisoned(reason) => Self::Poisoned(reason),
-            StorageError::DiskFull { dir, free, limit } => Self::DiskFull { dir, free, limit },
-            StorageError::Io { what, reason } => Self::Io { what, reason },
-        }
-    }
-}
-
-impl From<TopicError> for Diagnostic {
-    fn from(error: TopicError) -> Self {
-        Self::new(error.class(), error.to_string())
-    }
 }

@@ -24,7 +24,7 @@ type Entry = (Bytes, Bytes);
 pub fn request_to_json(request: &StateRequest) -> Value {
     let encode = |bytes: &[u8]| BASE64_STANDARD.encode(bytes);
     let ranges: Vec<_> = request.ranges.iter().map(|(from, to)| json!([encode(from), encode(to)])).collect();
-    json!({ "query": request.query, "partitions": request.partitions, "ranges": ranges })
+    json!({ "query": request.query, "partitions": request.partitions, "ranges": ranges, "lag": request.lag })
 }
 
 /// The request of a body.
@@ -41,6 +41,7 @@ pub fn request_from_json(json: &Value) -> Result<StateRequest, Diagnostic> {
         query: json["query"].as_str().ok_or_else(none)?.to_owned(),
         partitions: list("partitions")?.iter().map(partition).collect::<Option<_>>().ok_or_else(none)?,
         ranges: list("ranges")?.iter().map(range).collect::<Option<_>>().ok_or_else(none)?,
+        lag: json["lag"].as_u64(),
     })
 }
 
@@ -152,12 +153,15 @@ mod tests {
 
     #[test]
     fn a_request_survives() {
-        let request = StateRequest {
-            query: "CTAS_T_1".into(),
-            partitions: vec![0, 3],
-            ranges: vec![(vec![], vec![255]), (vec![1, 0], vec![1, 1])],
-        };
-        assert_eq!(request_from_json(&request_to_json(&request)).unwrap(), request);
+        for lag in [None, Some(0), Some(u64::MAX)] {
+            let request = StateRequest {
+                query: "CTAS_T_1".into(),
+                partitions: vec![0, 3],
+                ranges: vec![(vec![], vec![255]), (vec![1, 0], vec![1, 1])],
+                lag,
+            };
+            assert_eq!(request_from_json(&request_to_json(&request)).unwrap(), request);
+        }
         assert!(request_from_json(&json!({ "query": "q", "partitions": [1], "ranges": [["!", ""]] })).is_err());
         assert!(request_from_json(&json!([])).is_err());
     }

@@ -25,7 +25,7 @@ use crate::analyzer::relation::internal;
 use crate::catalog::Source;
 use crate::config::Config;
 use crate::diagnostic::Diagnostic;
-use crate::engine::Engine;
+use crate::engine::{Engine, settings};
 use crate::function::seal::unsealed;
 use crate::plan::lookup::Lookup;
 use crate::plan::read::{SourceRead, key_of, lookup_of};
@@ -103,7 +103,7 @@ pub(super) fn provide(
     let mut providers: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
     for source in reads {
         let provider: Arc<dyn TableProvider> = if source.is_table() {
-            let view = engine.state(&writer(source, ctx)?, true)?;
+            let view = engine.state(&writer(source, ctx)?, settings::reads(config))?;
             Arc::new(StateTable::new(source.clone(), view, ranges_allowed(config)))
         } else {
             Arc::new(StreamTable::new(source.clone(), super::ends(source, engine)?, config.clone(), engine.clone()))

@@ -5,6 +5,8 @@
 
 use crate::function::aggregate::Slot;
 
+/// Cells of a cache line.
+const LINE_CELLS: usize = 64 / size_of::<u64>();
 /// Cells of the first table.
 const FIRST_CELLS: usize = 8;
 
@@ -46,13 +48,20 @@ impl Index {
         }
     }
 
-    /// The slot that probably has this hash, to have its head near.
+    /// The slot that probably has this hash, to have its head near. Looks as far as one line of memory reaches.
     #[inline]
     pub fn guess(&self, hash: u32) -> Option<Slot> {
         let mask = self.cells.len().checked_sub(1)?;
-        let at = hash as usize & mask;
-        let found = [self.cells[at], self.cells[(at + 1) & mask]];
-        found.into_iter().find(|&found| found != 0 && hash_of(found) == hash).map(slot_of)
+        for step in 0..LINE_CELLS {
+            let found = self.cells[(hash as usize + step) & mask];
+            if found == 0 {
+                return None;
+            }
+            if hash_of(found) == hash {
+                return Some(slot_of(found));
+            }
+        }
+        None
     }
 
     /// Adds a slot.

@@ -29,8 +29,10 @@ use crate::types::TopicName;
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// How long a change may take to be known.
 const SETTLE: Duration = Duration::from_secs(15);
-/// Marks the part of a batch that is consumed, in an offset's metadata.
+/// Marks the part of a batch that is consumed, and the node that says so, in an offset's metadata.
 const CONSUMED: &str = "riverrun:1:";
+/// How long a transaction over an offset is waited for before its writer is asked for: commits of the living take less.
+const UNSTABLE: Duration = Duration::from_millis(250);
 
 /// A cluster's administration, in one namespace.
 pub(super) struct Admin {
@@ -247,35 +249,87 @@ impl Admin {
         if owner.0.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let group = self.outer(&owner.0);
-        let deadline = Instant::now() + ANSWER;
-        let offsets = loop {
-            match native::group_offsets(self.client.inner().native_ptr(), &group, ANSWER) {
-                Ok(offsets) => break offsets,
-                Err(failure) if failure.is(RDKafkaErrorCode::GroupIdNotFound) => return Ok(BTreeMap::new()),
-                Err(failure) if is_passing(&failure) && Instant::now() < deadline => {
-                    std::thread::park_timeout(Duration::from_millis(10));
-                }
-                Err(failure) => return Err(failure.of(&format!("ask for the positions of '{owner}'", owner = owner.0))),
-            }
-        };
-        let positions = offsets.into_iter().filter(|o| o.2 >= 0).filter_map(|(topic, partition, offset, metadata)| {
-            let consumed = metadata.strip_prefix(CONSUMED).and_then(|n| n.parse().ok()).unwrap_or(0);
-            Some((TopicPartition::new(self.inner(&topic)?, partition), Position { offset, consumed }))
-        });
-        Ok(positions.collect())
+        let positions = self.group_offsets(owner, None, &|_| {})?.into_iter();
+        Ok(positions.map(|(at, position, _)| (at, position)).collect())
     }
 
-    /// Positions as Kafka takes them.
-    pub fn offsets(&self, positions: &[(TopicPartition, Position)]) -> Result<TopicPartitionList, TopicError> {
+    /// See [`crate::topic::Log::position`]. `unstable` is told the node that committed it last if a transaction holds it for long.
+    pub fn position(
+        &self,
+        owner: &Owner,
+        at: &TopicPartition,
+        unstable: &dyn Fn(&str),
+    ) -> Result<Option<Position>, TopicError> {
+        if owner.0.is_empty() {
+            return Ok(None);
+        }
+        Ok(self.group_offsets(owner, Some(at), unstable)?.pop().map(|(_, position, _)| position))
+    }
+
+    /// Committed positions, all or the one of a partition, with the nodes that noted them; waits for transactions over them.
+    fn group_offsets(
+        &self,
+        owner: &Owner,
+        only: Option<&TopicPartition>,
+        unstable: &dyn Fn(&str),
+    ) -> Result<Vec<(TopicPartition, Position, String)>, TopicError> {
+        let group = self.outer(&owner.0);
+        let (start, mut told) = (Instant::now(), false);
+        loop {
+            let failure = match self.group_offsets_now(&group, only, true) {
+                Ok(positions) => return Ok(positions),
+                Err(failure) if failure.is(RDKafkaErrorCode::GroupIdNotFound) => return Ok(Vec::new()),
+                Err(failure) => failure,
+            };
+            if !is_passing(&failure) || start.elapsed() > ANSWER {
+                return Err(failure.of(&format!("ask for the positions of '{owner}'", owner = owner.0)));
+            }
+            if failure.is(RDKafkaErrorCode::UnstableOffsetCommit) && start.elapsed() > UNSTABLE && !told {
+                let known = self.group_offsets_now(&group, only, false).unwrap_or_default();
+                known.iter().filter(|(_, _, node)| !node.is_empty()).for_each(|(_, _, node)| unstable(node));
+                told = true;
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    fn group_offsets_now(
+        &self,
+        group: &str,
+        only: Option<&TopicPartition>,
+        stable: bool,
+    ) -> Result<Vec<(TopicPartition, Position, String)>, Failure> {
+        let offsets = native::group_offsets(self.client.inner().native_ptr(), group, stable, ANSWER)?;
+        let mut positions = Vec::with_capacity(offsets.len());
+        for found in offsets {
+            let Some(topic) = self.inner(&found.topic) else { continue };
+            let at = TopicPartition::new(topic, found.partition);
+            if only.is_some_and(|only| *only != at) {
+                continue;
+            }
+            let (offset, metadata) = found.offset?;
+            if offset >= 0 {
+                let (consumed, node) = read_metadata(&metadata);
+                positions.push((at, Position { offset, consumed }, node.to_owned()));
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Positions as Kafka takes them, noted by a node.
+    pub fn offsets(
+        &self,
+        positions: &[(TopicPartition, Position)],
+        node: &str,
+    ) -> Result<TopicPartitionList, TopicError> {
         let mut list = TopicPartitionList::with_capacity(positions.len());
         for (at, position) in positions {
             let mut element = list.add_partition(&self.outer(at.topic.as_str()), at.partition);
             element
                 .set_offset(KafkaOffset::Offset(position.offset))
                 .map_err(|e| Failure::from(e).of("note an offset"))?;
-            if position.consumed > 0 {
-                element.set_metadata(format!("{CONSUMED}{}", position.consumed));
+            if position.consumed > 0 || !node.is_empty() {
+                element.set_metadata(format!("{CONSUMED}{}:{node}", position.consumed));
             }
         }
         Ok(list)
@@ -288,7 +342,7 @@ impl Admin {
         Ok(list.groups().iter().filter_map(|g| self.inner(g.name())).map(str::to_owned).collect())
     }
 
-    /// The members of a group with their partitions.
+    /// The members of a group with their partitions, in its assignor's order.
     pub fn holders(&self, owner: &Owner) -> Result<Vec<Holder>, TopicError> {
         let group = self.outer(&owner.0);
         let list = self.reader.fetch_group_list(Some(&group), ANSWER);
@@ -300,9 +354,11 @@ impl Admin {
                 .into_iter()
                 .filter_map(|(topic, partition)| Some(TopicPartition::new(self.inner(&topic)?, partition)));
             let url = Some(member.client_id()).filter(|id| id.contains("://")).map(str::to_owned);
-            Holder { url, partitions: partitions.collect() }
+            Holder { member: member.id().to_owned(), url, partitions: partitions.collect() }
         });
-        Ok(holders.collect())
+        let mut holders: Vec<Holder> = holders.collect();
+        Holder::sort(&mut holders);
+        Ok(holders)
     }
 
     /// Groups of this namespace without members. Of groups of the newer protocol Kafka's older answer says nothing; they are not among them.
@@ -339,7 +395,7 @@ impl Admin {
         self.check(at)?;
         let end = self.bounds(at)?.end;
         let position = Position { offset: before.min(end), consumed: 0 };
-        let list = self.offsets(&[(at.clone(), position)])?;
+        let list = self.offsets(&[(at.clone(), position)], "")?;
         let answer = block_on(self.client.delete_records(&list, &admin_options()));
         let answer = answer.map_err(|e| Failure::from(e).of_topic("delete records of", &at.topic))?;
         for element in answer.elements() {
@@ -367,6 +423,32 @@ pub(super) fn is_passing(failure: &Failure) -> bool {
     )
 }
 
+/// True for what a member of a group is told that gets over it by itself.
+pub(super) fn is_passing_in_group(failure: &Failure) -> bool {
+    is_passing(failure)
+        || matches!(
+            failure.code,
+            Some(
+                RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::Resolve
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::RequestTimedOut
+                    | RDKafkaErrorCode::PollExceeded
+                    | RDKafkaErrorCode::RebalanceInProgress
+                    | RDKafkaErrorCode::IllegalGeneration
+                    | RDKafkaErrorCode::UnknownMemberId
+                    | RDKafkaErrorCode::NoOffset
+            )
+        )
+}
+
+/// The part of a batch that is consumed, and the node that noted it, if it said so.
+fn read_metadata(metadata: &str) -> (u32, &str) {
+    let Some(rest) = metadata.strip_prefix(CONSUMED) else { return (0, "") };
+    let (consumed, node) = rest.split_once(':').unwrap_or((rest, ""));
+    (consumed.parse().unwrap_or(0), node)
+}
+
 fn admin_options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER))
 }
@@ -387,5 +469,18 @@ fn cleanup_of(config: &ConfigResource) -> Cleanup {
         compact: policy.contains("compact"),
         retention_ms: limit("retention.ms"),
         retention_bytes: limit("retention.bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read_metadata;
+
+    #[test]
+    fn metadata_of_each_release_is_read() {
+        assert_eq!(read_metadata("riverrun:1:7:0a1b"), (7, "0a1b"));
+        assert_eq!(read_metadata("riverrun:1:7"), (7, ""));
+        assert_eq!(read_metadata("somebody else's"), (0, ""));
+        assert_eq!(read_metadata(""), (0, ""));
     }
 }

@@ -59,6 +59,26 @@ impl Failure {
             _ => self.of(&format!("{what} '{topic}'")),
         }
     }
+
+    /// As an error of the log about a whole group, with what helps.
+    pub fn of_group(self, group: &str) -> TopicError {
+        let remedy = match self.code {
+            Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "allow READ on the group to the user of the nodes",
+            Some(RDKafkaErrorCode::InconsistentGroupProtocol) => {
+                "all members need the same release, group.protocol and partition.assignment.strategy"
+            }
+            Some(RDKafkaErrorCode::InvalidSessionTimeout) => {
+                "set session.timeout.ms between the brokers' group.min.session.timeout.ms and group.max.session.timeout.ms"
+            }
+            Some(RDKafkaErrorCode::GroupMaxSizeReached) => "run fewer nodes, or raise the brokers' group.max.size",
+            Some(RDKafkaErrorCode::Fatal | RDKafkaErrorCode::FencedInstanceId) => {
+                "give each node its own group.instance.id, and start this one again"
+            }
+            Some(RDKafkaErrorCode::ClusterAuthorizationFailed) => "allow it to the user of the nodes",
+            _ => return self.of(&format!("join group '{group}'")),
+        };
+        TopicError::Invalid(format!("group '{group}' cannot be joined: {}; {remedy}", self.reason))
+    }
 }
 
 impl From<RDKafkaErrorCode> for Failure {

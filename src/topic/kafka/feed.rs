@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::Shared;
@@ -82,6 +83,10 @@ pub(super) struct Feeder {
     consumer: Box<Consumer>,
     /// `None`: the group has no say, partitions are those that are read
     membership: Option<Arc<Membership>>,
+    /// the group's name
+    group: String,
+    /// what it subscribed
+    topics: Vec<TopicName>,
     feeds: Mutex<Feeds>,
     changed: Condvar,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -104,18 +109,22 @@ impl Feeder {
         owner: &Owner,
         membership: Option<(Arc<Membership>, &[TopicName])>,
     ) -> Result<Arc<Self>, TopicError> {
-        let config = shared.options.consumer(&shared.admin.outer(&owner.0));
+        let group = shared.admin.outer(&owner.0);
+        let config = shared.options.consumer(&group);
         let rebalanced = membership.as_ref().map(|(membership, topics)| membership.rebalanced(shared, topics));
         let consumer = Consumer::new(&config, rebalanced).map_err(|f| f.of("read from Kafka"))?;
         if let Some((_, topics)) = &membership {
             let names: Vec<String> = topics.iter().map(|topic| shared.admin.outer(topic.as_str())).collect();
             consumer.subscribe(&names).map_err(|f| f.of("join a consumer group"))?;
         }
+        let topics = membership.as_ref().map(|(_, topics)| topics.to_vec()).unwrap_or_default();
         let membership = membership.map(|(membership, _)| membership);
         let feeder = Arc::new(Self {
             shared: shared.clone(),
             consumer,
             membership,
+            group,
+            topics,
             feeds: Mutex::default(),
             changed: Condvar::new(),
             thread: Mutex::default(),
@@ -141,6 +150,20 @@ impl Feeder {
     /// The member of the group that this consumer is.
     pub fn member(&self) -> Option<GroupMetadata> {
         self.consumer.group_metadata()
+    }
+
+    /// As the group's description names it.
+    pub fn member_id(&self) -> Option<String> {
+        self.consumer.member_id()
+    }
+
+    /// Reads this partition no more.
+    pub fn forget(&self, at: &TopicPartition) {
+        let mut feeds = self.feeds.lock();
+        if feeds.feeds.remove(at).is_some() {
+            feeds.assign = true;
+            self.changed.notify_all();
+        }
     }
 
     /// Commits offsets outside of a transaction.
@@ -236,7 +259,9 @@ impl Feeder {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (at, feed) in &mut feeds.feeds {
             let limit = if rested { 1 } else { PAUSE_BYTES };
-            if !feed.paused && feed.bytes >= limit && starving {
+            // One at its end has nothing to fetch. And librdkafka counts the report of an end as a record where it notes from where a
+            // partition that is paused then is read on: the next record would be passed over.
+            if !feed.paused && feed.end.is_none() && feed.bytes >= limit && starving {
                 feed.paused = true;
                 pause.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
             } else if feed.paused && feed.bytes < RESUME_BYTES {
@@ -258,6 +283,7 @@ impl Feeder {
             let (place, message) = match &event {
                 Event::Message(place, message) => (place, Some(message)),
                 Event::End(place, _) | Event::Failed(place, _) => (place, None),
+                Event::Group(code, words) => return self.note_group(*code, words),
             };
             if known.get(last) != Some(&place.id()) {
                 last = known.iter().position(|id| *id == place.id()).unwrap_or_else(|| {
@@ -277,12 +303,38 @@ impl Feeder {
                 }
                 (_, Event::End(_, offset)) => taken.end = Some(*offset),
                 (_, Event::Failed(_, code)) => taken.failed = Some(Failure::from(*code)),
-                (None, Event::Message(..)) => {}
+                (None, Event::Message(..) | Event::Group(..)) => {}
             }
         });
         for taken in taken.iter_mut().filter(|taken| taken.columns.len() > 0) {
             let name = self.shared.admin.outer(taken.at.topic.as_str());
             taken.high = self.consumer.last_end(&name, taken.at.partition);
+        }
+    }
+
+    /// Tells the tasks what is wrong with the whole group, unless the client gets over it by itself.
+    fn note_group(&self, code: RDKafkaErrorCode, words: &str) {
+        let Some(membership) = &self.membership else { return };
+        let mut failure = Failure::from(code);
+        if !words.is_empty() {
+            failure.reason = words.to_owned();
+        }
+        tracing::debug!(group = %self.group, "{}", failure.reason);
+        if !super::admin::is_passing_in_group(&failure) {
+            membership.note_trouble(None, failure.of_group(&self.group));
+            self.shared.watchers.wake(&self.topics);
+        }
+    }
+
+    /// A topic that may not be read is given to nobody, so what is wrong with it is kept for tasks that wait for it.
+    fn note_topic(&self, topic: &TopicName, is_read: bool, failed: Option<&Failure>) {
+        let Some(membership) = &self.membership else { return };
+        match failed {
+            Some(failure) if failure.is(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                membership.note_trouble(Some(topic.clone()), failure.clone().of_topic("read", topic));
+            }
+            _ if is_read => membership.note_read(topic),
+            _ => {}
         }
     }
 
@@ -297,6 +349,7 @@ impl Feeder {
             return self.shared.watchers.wake(&grown);
         }
         for Taken { at, columns, end, high, failed } in taken {
+            self.note_topic(&at.topic, columns.len() > 0, failed.as_ref());
             let Some(feed) = feeds.feeds.get_mut(&at).filter(|f| !f.moved) else { continue };
             if let Some(failure) = failed {
                 if super::admin::is_passing(&failure) {

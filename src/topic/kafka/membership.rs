@@ -1,4 +1,4 @@
-//! Which partitions the group gave to this node, and since when.
+//! Which partitions the group gave to this node, and since when; or why it gives none.
 //!
 //! Moves nothing itself. The subtle thing: the number of a tenure changes before the coordinator can give a partition to somebody else, so
 //! who takes the member's generation first and then finds the tenure unchanged has the generation that belongs to it.
@@ -11,8 +11,16 @@ use rdkafka::TopicPartitionList;
 
 use super::Shared;
 use super::native::{Consumer, Rebalanced};
-use crate::topic::{Tenure, TopicPartition};
+use crate::topic::{Tenure, TopicError, TopicPartition};
 use crate::types::TopicName;
+
+/// Why the group gives nothing.
+#[derive(Clone)]
+struct Trouble {
+    /// what is wrong is wrong with this topic alone
+    topic: Option<TopicName>,
+    error: TopicError,
+}
 
 #[derive(Default)]
 struct State {
@@ -21,6 +29,15 @@ struct State {
     mine: Option<HashSet<TopicPartition>>,
     /// places from before are void
     changed: bool,
+    trouble: Option<Trouble>,
+}
+
+impl State {
+    /// True if the assignment says that what was wrong is over.
+    fn is_over(&self, trouble: &Trouble) -> bool {
+        let mine = self.mine.as_ref();
+        mine.is_some_and(|mine| trouble.topic.as_ref().is_none_or(|topic| mine.iter().any(|at| at.topic == *topic)))
+    }
 }
 
 /// This node's place in the group of a query.
@@ -43,6 +60,7 @@ impl Membership {
             state.number += 1;
             state.mine = given.then_some(mine);
             state.changed = true;
+            state.trouble = state.trouble.take().filter(|trouble| !state.is_over(trouble));
             drop(state);
             // What is read, and from where, is up to those who read; until they ask, nothing is.
             let done = if given { consumer.assign(&TopicPartitionList::new()) } else { consumer.unassign() };
@@ -61,6 +79,24 @@ impl Membership {
             Some(mine) if inputs.iter().all(|at| mine.contains(at)) => Tenure::Here(state.number),
             Some(_) => Tenure::Elsewhere,
         }
+    }
+
+    /// Notes why the group, or a topic in it, gives nothing.
+    pub fn note_trouble(&self, topic: Option<TopicName>, error: TopicError) {
+        self.0.lock().trouble = Some(Trouble { topic, error });
+    }
+
+    /// Notes that a topic is read.
+    pub fn note_read(&self, topic: &TopicName) {
+        let mut state = self.0.lock();
+        if state.trouble.as_ref().is_some_and(|trouble| trouble.topic.as_ref() == Some(topic)) {
+            state.trouble = None;
+        }
+    }
+
+    /// Why nothing of what a task reads is given to this node, with the topic if it is one alone that cannot be had.
+    pub fn trouble(&self) -> Option<(Option<TopicName>, TopicError)> {
+        self.0.lock().trouble.clone().map(|trouble| (trouble.topic, trouble.error))
     }
 
     /// True for the tenure of now.

@@ -52,6 +52,8 @@ use writer::{NoMembers, Writer};
 const UNDECIDED: Duration = Duration::from_secs(90);
 /// Deletions in a changelog are kept so long, for nodes that were away.
 const TOMBSTONES_MS: &str = "604800000";
+/// How soon transactions of one name are ended again.
+const ENDED: Duration = Duration::from_secs(2);
 /// Records of a changelog in a block, at most.
 const BLOCK_ROWS: usize = 1 << 16;
 
@@ -71,6 +73,8 @@ struct Shared {
     trusted: Mutex<HashSet<StoreId>>,
     /// consumers that commit without transactions, by group
     plain: Mutex<HashMap<Owner, Box<Consumer>>>,
+    /// whose transactions were ended for them, by name, and when
+    ended: Mutex<HashMap<String, Instant>>,
 }
 
 impl Shared {
@@ -96,6 +100,30 @@ impl Shared {
         }
         self.changelogs.lock().insert(topic);
         Ok(())
+    }
+
+    /// Names the transactions of a group on a node.
+    fn transactional(&self, owner: &Owner, node: &str) -> String {
+        self.admin.outer(&format!("{}-{node}", owner.0))
+    }
+
+    /// Ends the transaction of a node that lost a partition to this one: it may have died in it, and Kafka would wait for it until its
+    /// time is up. If it lives it is fenced, and does again what it had not committed.
+    fn end_transaction_of(&self, owner: &Owner, node: &str) {
+        if node == self.node || !self.options.exactly_once {
+            return;
+        }
+        let name = self.transactional(owner, node);
+        // Tasks that find the same wait here until it is done.
+        let mut ended = self.ended.lock();
+        if ended.get(&name).is_some_and(|at| at.elapsed() < ENDED) {
+            return;
+        }
+        tracing::info!("the open transaction of node {node} in group '{}' is ended", owner.0);
+        if let Err(failure) = Writer::end_others(&self.options, &name) {
+            tracing::warn!("a transaction of node {node} cannot be ended and is waited for: {}", failure.reason);
+        }
+        ended.insert(name, Instant::now());
     }
 
     /// Commits offsets outside of a transaction.
@@ -141,6 +169,7 @@ impl KafkaLog {
             changelogs: Mutex::default(),
             trusted: Mutex::default(),
             plain: Mutex::default(),
+            ended: Mutex::default(),
         });
         let name = shared.admin.outer(&format!("{}riverrun-{}", shared.options.service_id, shared.node));
         let writer = Mutex::new(Writer::new(shared.clone(), Some(name)));
@@ -237,6 +266,10 @@ impl Log for KafkaLog {
 
     fn positions(&self, owner: &Owner) -> Result<BTreeMap<TopicPartition, Position>, TopicError> {
         self.shared.admin.positions(owner)
+    }
+
+    fn position(&self, owner: &Owner, at: &TopicPartition) -> Result<Option<Position>, TopicError> {
+        self.shared.admin.position(owner, at, &|node| self.shared.end_transaction_of(owner, node))
     }
 
     fn owners(&self) -> Result<Vec<Owner>, TopicError> {

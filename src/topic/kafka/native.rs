@@ -1,7 +1,7 @@
 //! The calls of librdkafka that `rdkafka` has no safe form of: batches of messages, offsets of any group, offsets in a transaction.
 //!
 //! The only file with `unsafe` of this room, with the file of its producer below it. Why it is sound: each pointer that librdkafka gives is owned by one value here and destroyed
-//! once, in its `Drop`; a message lives from the batch call to the end of the visit and nothing borrows from it longer; a lock makes sure
+//! once, in its `Drop`; a message lives from the batch call to the end of its visit at least and nothing borrows from it longer; a lock makes sure
 //! that one thread at a time takes batches from a consumer's queue, which librdkafka demands. All other calls may come from any thread.
 
 #![allow(unsafe_code)]
@@ -107,6 +107,8 @@ pub(super) enum Event<'a> {
     End(Place, i64),
     /// something is wrong with a partition
     Failed(Place, RDKafkaErrorCode),
+    /// something is wrong with the whole group; the client's words
+    Group(RDKafkaErrorCode, &'a str),
 }
 
 /// What the group's coordinator says.
@@ -211,13 +213,12 @@ impl Consumer {
             return 0;
         }
         let taken = 1 + self.take(&mut batch[1..], Duration::ZERO);
+        let mut owned = Owned::default();
         for message in &mut batch[..taken] {
-            let owned = std::mem::replace(message, ptr::null_mut());
-            // SAFETY: the call above gave this message to us; it is destroyed once, after the visit.
-            unsafe {
-                visit_one(&*owned, visit);
-                rd::rd_kafka_message_destroy(owned);
-            }
+            // SAFETY: the call above gave this message to us, and nobody else has it.
+            let message = unsafe { owned.push(std::mem::replace(message, ptr::null_mut())) };
+            // SAFETY: it is destroyed when the next one comes or after it.
+            unsafe { visit_one(&*message, visit) };
         }
         taken
     }
@@ -234,6 +235,17 @@ impl Consumer {
     pub fn group_metadata(&self) -> Option<GroupMetadata> {
         // SAFETY: the client is alive; the value is ours.
         NonNull::new(unsafe { rd::rd_kafka_consumer_group_metadata(self.rk.as_ptr()) }).map(GroupMetadata)
+    }
+
+    /// The id that the group gave to this member; `None` before it joined.
+    pub fn member_id(&self) -> Option<String> {
+        // SAFETY: the client is alive; the text ends with a zero, is ours, and is given back after it is copied.
+        unsafe {
+            let id = NonNull::new(rd::rd_kafka_memberid(self.rk.as_ptr()))?;
+            let text = CStr::from_ptr(id.as_ptr()).to_string_lossy().into_owned();
+            rd::rd_kafka_mem_free(self.rk.as_ptr(), id.as_ptr().cast());
+            (!text.is_empty()).then_some(text)
+        }
     }
 
     /// Commits offsets of the group, outside of a transaction, and waits for the answer.
@@ -272,12 +284,51 @@ impl Drop for Consumer {
     }
 }
 
+/// Messages of a batch that were visited. Of each topic's handle one message stays till the end, and the handle with it: another topic's
+/// could get its address otherwise, and [`Place::id`] would take one for the other.
+#[derive(Default)]
+struct Owned {
+    last: Option<NonNull<rd::rd_kafka_message_t>>,
+    kept: Vec<NonNull<rd::rd_kafka_message_t>>,
+}
+
+impl Owned {
+    /// Takes a message over and destroys the one before, if it is of the same topic.
+    ///
+    /// # Safety
+    /// `message` is null or ours to destroy.
+    unsafe fn push(&mut self, message: *mut rd::rd_kafka_message_t) -> *mut rd::rd_kafka_message_t {
+        let before = std::mem::replace(&mut self.last, NonNull::new(message));
+        if let Some(before) = before {
+            // SAFETY: both are alive; the one before is destroyed once, here or in Drop.
+            unsafe {
+                if !message.is_null() && before.as_ref().rkt == (*message).rkt {
+                    rd::rd_kafka_message_destroy(before.as_ptr());
+                } else {
+                    self.kept.push(before);
+                }
+            }
+        }
+        message
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        for message in self.last.take().into_iter().chain(self.kept.drain(..)) {
+            // SAFETY: these are ours and go once.
+            unsafe { rd::rd_kafka_message_destroy(message.as_ptr()) };
+        }
+    }
+}
+
 /// # Safety
 /// `message` is alive during the call.
 unsafe fn visit_one(message: &rd::rd_kafka_message_t, visit: &mut dyn FnMut(Event<'_>)) {
     let Some(topic) = NonNull::new(message.rkt) else {
-        // What is not about a partition: librdkafka logs it and tries again by itself.
-        return;
+        // SAFETY: librdkafka puts the words of an error there, which live as long as the message.
+        let words = unsafe { bytes(message.payload, message.len) }.unwrap_or_default();
+        return visit(Event::Group(message.err.into(), &String::from_utf8_lossy(words)));
     };
     let place = Place { topic, partition: message.partition };
     match message.err {
@@ -309,12 +360,21 @@ impl Drop for GroupMetadata {
     }
 }
 
-/// Committed offsets of a group: topic, partition, offset, metadata. Waits for transactions that hold offsets of it.
+/// A committed offset of a group.
+pub(super) struct GroupOffset {
+    pub topic: String,
+    pub partition: i32,
+    /// the offset and its metadata, or why they are not told
+    pub offset: Result<(i64, String), Failure>,
+}
+
+/// Committed offsets of a group; with `stable`, those that an open transaction may change are not told.
 pub(super) fn group_offsets(
     client: *mut rd::rd_kafka_t,
     group: &str,
+    stable: bool,
     timeout: Duration,
-) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+) -> Result<Vec<GroupOffset>, Failure> {
     let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
     // SAFETY: what is made here is destroyed here, once; the event owns what is read of it until then.
     unsafe {
@@ -322,7 +382,7 @@ pub(super) fn group_offsets(
         let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null());
         let options =
             rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, 1));
+        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, stable.into()));
         rd::rd_kafka_ListConsumerGroupOffsets(client, &mut request, 1, options, queue);
         let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
         let answer = match (stable, event.is_null()) {
@@ -342,7 +402,7 @@ pub(super) fn group_offsets(
 
 /// # Safety
 /// `event` is alive.
-unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<(String, i32, i64, String)>, Failure> {
+unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<GroupOffset>, Failure> {
     // SAFETY: all that is read belongs to the event, which the caller keeps alive.
     unsafe {
         check(rd::rd_kafka_event_error(event))?;
@@ -365,11 +425,11 @@ unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<(String, 
                 false => bytes_of((*list).elems, (*list).cnt),
             };
             for element in elements {
-                check(element.err)?;
                 let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
                 let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
                 let metadata = String::from_utf8_lossy(metadata).into_owned();
-                offsets.push((topic, element.partition, element.offset, metadata));
+                let offset = check(element.err).map(|()| (element.offset, metadata));
+                offsets.push(GroupOffset { topic, partition: element.partition, offset });
             }
         }
         Ok(offsets)

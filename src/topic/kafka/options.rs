@@ -39,6 +39,9 @@ pub struct KafkaOptions {
 const SESSION_MS: u64 = 10_000;
 const SESSION_TEXT: &str = "10000";
 
+/// Longest time between signs of life of a member, unless it is set.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
 /// What nobody may set, because the log's promises are made of it.
 const OURS: &[&str] = &[
     "bootstrap.servers",
@@ -115,6 +118,7 @@ impl KafkaOptions {
 
     /// For reading in group `group`.
     pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+        let heartbeat = (self.session() / 3).min(HEARTBEAT).as_millis().max(1).to_string();
         let mut config = self.base(&[
             // The end of a partition is known when a fetch comes back empty; joins wait for it.
             ("fetch.wait.max.ms", "100"),
@@ -125,6 +129,8 @@ impl KafkaOptions {
             ("fetch.max.bytes", "4194304"),
             ("fetch.error.backoff.ms", "100"),
             ("session.timeout.ms", SESSION_TEXT),
+            // By its heartbeats a member hears that another one is gone.
+            ("heartbeat.interval.ms", &heartbeat),
         ]);
         if let Some(url) = &self.advertised {
             // Where the group is described, its members tell by this who they are.

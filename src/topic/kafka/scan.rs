@@ -147,6 +147,8 @@ impl Scanner {
                 }
                 Event::End(_, offset) => *reached = Some(offset),
                 Event::Failed(_, code) => failed = Some(Failure::from(code)),
+                // Nobody joins a group here.
+                Event::Group(..) => {}
             });
             if columns.len() > 0 {
                 self.rest.push(columns.finish());

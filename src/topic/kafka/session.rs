@@ -15,9 +15,10 @@ use super::feed::Feeder;
 use super::membership::Membership;
 use super::native::GroupMetadata;
 use super::writer::{Members, Writer};
-use super::{Shared, grown};
+use super::{Shared, changelog, grown};
 use crate::topic::{
-    Commit, CommitDone, Fetched, Offset, Owner, Pace, ReadLimit, Session, Tenure, TopicError, TopicPartition,
+    Commit, CommitDone, Fetched, Followed, Offset, Owner, Pace, RawBatch, ReadLimit, Session, StoreId, Tenure,
+    TopicError, TopicPartition,
 };
 use crate::types::TopicName;
 
@@ -68,6 +69,9 @@ impl Members for MembersNow {
 pub(super) struct KafkaSession {
     shared: Arc<Shared>,
     feeders: Arc<Feeders>,
+    main: Arc<Feeder>,
+    /// whose consumer reads changelogs of tasks that are elsewhere
+    follower: Owner,
     membership: Arc<Membership>,
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -79,15 +83,20 @@ impl KafkaSession {
         let membership = Arc::<Membership>::default();
         let main = Feeder::start(shared, owner, Some((membership.clone(), topics)))?;
         feeders.lock().insert(owner.clone(), main.clone());
-        let name = shared.admin.outer(&format!("{}-{}", owner.0, shared.node));
+        let name = shared.transactional(owner, &shared.node);
         let writer = Writer::new(shared.clone(), shared.options.exactly_once.then_some(name));
-        let (main_owner, waiting) = (owner.clone(), queue.clone());
-        let (shared, members) = (shared.clone(), membership.clone());
-        let committer =
-            Committer { shared: shared.clone(), queue: waiting, owner: main_owner, main, membership: members, writer };
+        let (shared, follower) = (shared.clone(), Owner::new(format!("{}-standby", owner.0)));
+        let committer = Committer {
+            shared: shared.clone(),
+            queue: queue.clone(),
+            owner: owner.clone(),
+            main: main.clone(),
+            membership: membership.clone(),
+            writer,
+        };
         let thread = std::thread::Builder::new().name("kafka-commit".to_owned()).spawn(move || committer.run());
         let thread = thread.map_err(|e| TopicError::Io { what: "start a thread".into(), reason: e.to_string() })?;
-        Ok(Self { shared, feeders, membership, queue, thread: Mutex::new(Some(thread)) })
+        Ok(Self { shared, feeders, main, follower, membership, queue, thread: Mutex::new(Some(thread)) })
     }
 
     fn feeder(&self, owner: &Owner) -> Result<Arc<Feeder>, TopicError> {
@@ -110,6 +119,19 @@ impl Session for KafkaSession {
         self.membership.tenure(inputs)
     }
 
+    fn trouble(&self) -> Option<TopicError> {
+        let (topic, error) = self.membership.trouble()?;
+        if let Some(topic) = topic {
+            // It may be readable again, with all of its partitions elsewhere.
+            self.shared.admin.forget_known();
+            if self.shared.admin.partitions(&topic).is_ok() && self.membership.tenure(&[]) != Tenure::Undecided {
+                self.membership.note_read(&topic);
+                return None;
+            }
+        }
+        Some(error)
+    }
+
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone) {
         let mut waiting = self.queue.waiting.lock();
         if waiting.closed {
@@ -124,6 +146,39 @@ impl Session for KafkaSession {
     fn pace(&self) -> Pace {
         let drained_ms = if self.shared.options.exactly_once { DRAINED_MS } else { PLAIN_DRAINED_MS };
         Pace { interval_ms: INTERVAL_MS, drained_ms, output_bytes: OUTPUT_BYTES }
+    }
+
+    fn member(&self) -> Option<String> {
+        self.main.member_id()
+    }
+
+    fn follow(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Followed, TopicError> {
+        let at = TopicPartition::new(changelog::topic_of(store), store.partition);
+        let feeder = self.feeder(&self.follower)?;
+        let (mut next, mut end) = (Offset::try_from(from).unwrap_or(Offset::MAX), 0);
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while bytes < max_bytes {
+            let limit = ReadLimit { max_bytes: max_bytes - bytes, ..ReadLimit::default() };
+            let fetched = feeder.read(&at, next, limit)?;
+            (next, end) = (fetched.next, fetched.end);
+            if fetched.batch.is_empty() {
+                break;
+            }
+            bytes += fetched.batch.byte_size();
+            batches.push(fetched.batch);
+        }
+        let block = match batches.is_empty() {
+            true => None,
+            false => Some(changelog::block_of(&RawBatch::concat(&batches)?)?),
+        };
+        let number = |offset: Offset| u64::try_from(offset).unwrap_or(0);
+        Ok(Followed { block, next: number(next), end: number(end) })
+    }
+
+    fn unfollow(&self, store: &StoreId) {
+        if let Some(feeder) = self.feeders.lock().get(&self.follower) {
+            feeder.forget(&TopicPartition::new(changelog::topic_of(store), store.partition));
+        }
     }
 
     fn close(&self) {

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, AsArray};
 use rdkafka::TopicPartitionList;
 
-use super::Shared;
 use super::changelog;
 use super::columns::time_to_kafka;
 use super::failure::Failure;
 use super::native::{GroupMetadata, Outgoing, Producer};
+use super::{KafkaOptions, Shared};
 use crate::topic::changelog_block::Block;
 use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, TopicError, TopicPartition};
 
@@ -155,6 +155,12 @@ impl Writer {
         receipts.map_err(|failure| (failure, true))
     }
 
+    /// Ends what a producer of this name began, whoever it is.
+    pub fn end_others(options: &KafkaOptions, name: &str) -> Result<(), Failure> {
+        let producer = Producer::new(&options.producer(Some(name)))?;
+        again(|| producer.init_transactions(STEP))
+    }
+
     /// Makes the producer, if there is none.
     pub fn open(&mut self) -> Result<(), Failure> {
         if self.producer.is_some() {
@@ -204,21 +210,20 @@ impl Writer {
         now_ms: i64,
     ) -> Result<(), Failure> {
         let topic = self.shared.admin.outer(output.to.topic.as_str());
-        for row in 0..output.timestamps.len() {
+        let record = |row: usize| {
             let time = match output.timestamps[row] {
                 NO_TIMESTAMP => now_ms,
                 time => time,
             };
-            let record = Outgoing {
+            Outgoing {
                 key: output.keys.is_valid(row).then(|| output.keys.value(row)),
                 value: output.values.is_valid(row).then(|| output.values.value(row)),
                 timestamp: time_to_kafka(time),
                 headers: output.headers.as_ref().map(|h| headers_of(h.as_ref(), row)).unwrap_or_default(),
                 mark: mark.filter(|_| row == 0).unwrap_or(0),
-            };
-            producer.send(&topic, output.to.partition, &record, STEP)?;
-        }
-        Ok(())
+            }
+        };
+        producer.send(&topic, output.to.partition, (0..output.timestamps.len()).map(record), STEP)
     }
 
     fn positions(&self, producer: &Producer, commits: &[Commit], members: &dyn Members) -> Result<(), Failure> {
@@ -228,7 +233,9 @@ impl Writer {
         }
         for (owner, positions) in by_owner {
             let positions: Vec<_> = positions.into_iter().map(|(at, position)| (at.clone(), position)).collect();
-            let list = self.shared.admin.offsets(&positions).map_err(|e| Failure::said(e.to_string()))?;
+            // A group's transactions are of one name a node: who finds an offset undecided learns whose it is.
+            let node = members.member(owner).map_or("", |_| self.shared.node.as_str());
+            let list = self.shared.admin.offsets(&positions, node).map_err(|e| Failure::said(e.to_string()))?;
             if self.transactional.is_none() {
                 members.commit(owner, &list).unwrap_or_else(|| self.shared.commit_plainly(owner, &list))?;
                 continue;

@@ -1,4 +1,4 @@
-//! A producer on librdkafka's own calls: topics are looked up once, not for each record, and delivery reports come as callbacks.
+//! A producer on librdkafka's own calls: topics are looked up once an output, not for each record, and delivery reports come as callbacks.
 //!
 //! Knows records, no commits. Why its `unsafe` is sound: handles are owned here and destroyed once, topics before their client; the box
 //! of reports outlives the client, which alone has its address; librdkafka copies keys and values before a call returns. The subtle thing:
@@ -107,24 +107,26 @@ impl Producer {
         Ok(topic.as_ptr())
     }
 
-    /// Hands a record over; waits, at most `patience`, while too many are on their way.
-    pub fn send(
+    /// Hands records over, each with a time of its own; waits, at most `patience` for one, while too many are on their way.
+    pub fn send<'a>(
         &mut self,
         topic: &str,
         partition: i32,
-        record: &Outgoing<'_>,
+        records: impl Iterator<Item = Outgoing<'a>>,
         patience: Duration,
     ) -> Result<(), Failure> {
         let topic = self.topic(topic)?;
-        let mut deadline = None;
-        loop {
-            match self.try_send(topic, partition, record) {
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => break,
-                RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_for_room(&mut deadline, patience)?,
-                error => return check(error),
+        for record in records {
+            let mut deadline = None;
+            loop {
+                match self.try_send(topic, partition, &record) {
+                    RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => break,
+                    RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL => self.wait_for_room(&mut deadline, patience)?,
+                    error => return check(error),
+                }
             }
+            self.count(1);
         }
-        self.count(1);
         Ok(())
     }
 
