@@ -2,15 +2,18 @@
 //! `-- --rows 100000` for less.
 //!
 //! A right row that a million left rows refer to, and a jump of stream time over a million windows under EMIT FINAL: each on an embedded log,
-//! in a process of its own, once undisturbed and once with the tasks thrown away between pages; outputs are counted, and the memory that
-//! the record takes beyond what was held before. The subtle thing: the peak is reset by the kernel before the record is read.
+//! in a process of its own, once undisturbed, once with the tasks thrown away between pages, and once while the stores are written behind;
+//! outputs are counted, and the memory that the record takes beyond what was held before. The subtle thing: the peak is reset by the kernel
+//! before the record is read, and the clock stands still, so that no write-behind falls before or into the record by the machine's speed.
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::BinaryArray;
 
+use riverrun::clock::ManualClock;
 use riverrun::engine::{Engine, EngineConfig};
 use riverrun::topic::{Append, Commit, ReadLimit, TopicPartition};
 use riverrun::types::{QueryId, TopicName};
@@ -22,6 +25,8 @@ const DEFAULT_ROWS: u64 = 1_000_000;
 const LOAD_ROWS: u64 = 8192;
 /// What the record may take beyond what was held before.
 const MORE_BYTES: u64 = 64 << 20;
+/// More than the time between two write-behinds.
+const BEHIND_MS: i64 = 60_000;
 /// Where tasks are thrown away: after so many pages, over and over.
 const PAGES_BETWEEN_ABORTS: u64 = 8;
 /// Right rows of the join whose rate is measured, as a share of the left ones.
@@ -102,8 +107,9 @@ fn cpu_seconds() -> f64 {
     fields.get(11..13).map_or(0.0, |times| times.iter().sum::<f64>() / 100.0)
 }
 
-fn open(dir: &Path, statements: &str) -> (Engine, QueryId) {
-    let config = EngineConfig { data_dir: Some(dir.to_owned()), manual: true, ..EngineConfig::default() };
+fn open(dir: &Path, statements: &str, clock: Option<Arc<ManualClock>>) -> (Engine, QueryId) {
+    let clock = clock.map(|clock| clock as _);
+    let config = EngineConfig { data_dir: Some(dir.to_owned()), manual: true, clock, ..EngineConfig::default() };
     let engine = Engine::open(config).expect("an empty directory");
     let mut session = engine.session();
     session
@@ -113,18 +119,42 @@ fn open(dir: &Path, statements: &str) -> (Engine, QueryId) {
     (engine, id)
 }
 
+/// What happens while the record passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Undisturbed,
+    /// tasks are thrown away between pages
+    Abort,
+    /// stores are written behind
+    Behind,
+}
+
+impl How {
+    /// Option of this program, and words.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Undisturbed => ("--undisturbed", "undisturbed"),
+            Self::Abort => ("--abort", "with tasks thrown away between pages"),
+            Self::Behind => ("--behind", "while stores are written behind"),
+        }
+    }
+}
+
+const HOWS: [How; 3] = [How::Undisturbed, How::Abort, How::Behind];
+
 fn pump(engine: &Engine, id: &QueryId) {
     engine.runtime().pump(id, &|_| None).expect("the query runs");
 }
 
 /// Prints the bytes that one record took beyond what was held before, and how many outputs are there.
-fn one_record(what: &str, abort: bool, rows: u64, dir: &Path) {
+fn one_record(what: &str, how: How, rows: u64, dir: &Path) {
+    let clock = Arc::new(ManualClock::new(0));
     let (engine, id) = if what == "join" {
-        let opened = open(dir, FOREIGN_KEY);
+        let opened = open(dir, FOREIGN_KEY, Some(clock.clone()));
         append(&opened.0, "l", rows, |i| (i.to_be_bytes().to_vec(), format!("{{\"F\":\"a\",\"N\":{i}}}"), i as i64));
         opened
     } else {
-        let opened = open(dir, FINAL);
+        let opened = open(dir, FINAL, Some(clock.clone()));
         append(&opened.0, "s", rows, |i| (b"k".to_vec(), "{\"N\":1}".to_owned(), 1000 * i as i64));
         opened
     };
@@ -137,8 +167,11 @@ fn one_record(what: &str, abort: bool, rows: u64, dir: &Path) {
     } else {
         append(&engine, "s", 1, |_| (b"k".to_vec(), "{\"N\":1}".to_owned(), 1000 * (rows + 10_000_002) as i64));
     }
+    if how == How::Behind {
+        clock.advance(BEHIND_MS);
+    }
     let mut pages = 0;
-    while abort && engine.runtime().pump_step(&id, &|_| None).expect("the query runs") {
+    while how == How::Abort && engine.runtime().pump_step(&id, &|_| None).expect("the query runs") {
         pages += 1;
         if pages % PAGES_BETWEEN_ABORTS == 0 {
             engine.runtime().abort(&id).expect("it runs");
@@ -150,7 +183,7 @@ fn one_record(what: &str, abort: bool, rows: u64, dir: &Path) {
 
 /// Prints records a second of processor time, on one thread.
 fn rate(rows: u64, dir: &Path) {
-    let (engine, id) = open(dir, FOREIGN_KEY);
+    let (engine, id) = open(dir, FOREIGN_KEY, None);
     let rights = rows / LEFT_PER_RIGHT;
     let right = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % rights;
     append(&engine, "r", rights, |i| (format!("customer-{i}").into_bytes(), format!("{{\"V\":{i}}}"), i as i64));
@@ -181,7 +214,8 @@ fn main() -> ExitCode {
     let rows = after("--rows").map_or(DEFAULT_ROWS, |n| n.parse().unwrap_or_else(|_| panic!("--rows takes a number")));
     let dir = tempfile::tempdir().expect("a temporary folder");
     if let Some(what) = after("--record") {
-        one_record(what, args.iter().any(|arg| arg == "--abort"), rows, dir.path());
+        let asked = |how: &How| args.iter().any(|arg| arg == how.words().0);
+        one_record(what, HOWS.into_iter().find(asked).unwrap_or(How::Undisturbed), rows, dir.path());
         return ExitCode::SUCCESS;
     }
     if args.iter().any(|arg| arg == "--rate") {
@@ -190,10 +224,8 @@ fn main() -> ExitCode {
     }
     let mut good = true;
     for what in ["join", "final"] {
-        for abort in [false, true] {
-            let options: &[&str] = if abort { &["--record", what, "--abort"] } else { &["--record", what] };
-            let [more, outputs] = child(options, rows)[..] else { return ExitCode::FAILURE };
-            let how = if abort { "with tasks thrown away between pages" } else { "undisturbed" };
+        for (option, how) in HOWS.map(How::words) {
+            let [more, outputs] = child(&["--record", what, option], rows)[..] else { return ExitCode::FAILURE };
             println!("{what}, one record, {how}: {:.1} MiB more, {outputs} outputs", more / f64::from(1 << 20));
             good &= more <= MORE_BYTES as f64 && outputs == rows as f64;
         }

@@ -81,7 +81,7 @@ fn join() -> Topology {
     .enumerate()
     .map(|(i, (name, ty))| if i == 0 { Column::key(name, ty) } else { Column::value(name, ty) })
     .collect();
-    let upsert = OperatorSpec::Upsert { store: "table".to_owned(), emit_old: false };
+    let upsert = OperatorSpec::Upsert { store: "table".to_owned(), emit_old: false, keep: false };
     let spec = JoinSpec {
         kind: JoinKind::Left,
         left_store: "left".to_owned(),

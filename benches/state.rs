@@ -123,7 +123,7 @@ fn operators(c: &mut Criterion) {
     let upserts: Vec<Step> = (0..16u64)
         .map(|n| vec![Some(batch((0..ROWS as u64).map(|i| scattered(n * ROWS as u64 + i) % KEYS), |i| i as u32))])
         .collect();
-    let upsert = Box::new(UpsertOperator::new("upsert", true, &schema(), 1).expect("a good schema"));
+    let upsert = Box::new(UpsertOperator::new("upsert", (true, true), &schema(), 1).expect("a good schema"));
     bench("upsert", filled(upsert, &[0]), &upserts);
 }
 

@@ -54,3 +54,11 @@ SELECT network, TIMESTAMPTOSTRING(WINDOWSTART, 'yyyy-MM-dd', 'UTC') AS day, quak
 -- A push query streams changes as they come, here from the beginning of the topic.
 SET 'auto.offset.reset' = 'earliest';
 SELECT name, magnitude, place FROM named_quakes EMIT CHANGES LIMIT 5;
+
+-- All of it goes again, topics and data, so that the tour can be run a second time on a data directory or on Kafka as well.
+-- Leave these lines away to look around afterwards.
+DROP STREAM named_quakes DELETE TOPIC;
+DROP TABLE quakes_per_day DELETE TOPIC;
+DROP STREAM strong_quakes DELETE TOPIC;
+DROP TABLE networks DELETE TOPIC;
+DROP STREAM quakes DELETE TOPIC;

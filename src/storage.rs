@@ -271,6 +271,7 @@ impl OpenDatabase {
 
     fn try_open(directory: &DataDirectory, options: &StorageOptions) -> Result<Arc<Self>, StorageError> {
         let failed = |e| open_error(directory, e);
+        directory.make()?;
         let database = Database::builder(directory.database())
             .cache_size(options.cache_bytes)
             // The journal is written on the commit path and gone soon, so it is not packed.
@@ -281,7 +282,9 @@ impl OpenDatabase {
             .map_err(failed)?;
         let space = |s: Space| database.keyspace(s.name(), || s.create_options(options)).map_err(failed);
         let [records, changelog, keyed, meta] = Space::ALL.map(space);
-        Ok(Arc::new(Self { spaces: [records?, changelog?, keyed?, meta?], database }))
+        let spaces = [records?, changelog?, keyed?, meta?];
+        directory.made()?;
+        Ok(Arc::new(Self { spaces, database }))
     }
 
     fn space(&self, space: Space) -> &Keyspace {

@@ -1,12 +1,16 @@
 //! Three nodes on a broker of their own: nodes are killed, stopped past their session time-out and let go on, and restarted, and the broker
 //! is restarted, at random, while input is unread; the outputs are those of an undisturbed run.
 //!
-//! Runs where `RIVERRUN_CRASH_EVENTS` and `KAFKA_JARS` are set, else says "not checked": CI leaves it out as long as nodes die of a SIGSEGV
-//! at one start in some dozens, which it found and which is not understood. All input is there before the first start.
-//! The subtle thing: a node that was stopped goes on in the belief that its partitions are its own, and all it does then must come to nothing.
+//! Runs where `KAFKA_JARS` names a folder for the broker's jars, else says "not checked"; in CI (`CI=true`) it fails then. All input is there
+//! before the first start. The subtle thing: a node that was stopped goes on in the belief that its partitions are its own, and all it
+//! does then must come to nothing.
 //!
-//! The long one: `KAFKA_JARS=… RIVERRUN_CRASH_RECORDS=300000 RIVERRUN_CRASH_EVENTS=60 cargo test --release --test main kafka_crash -- --nocapture`;
-//! `RIVERRUN_CRASH_SEED` varies it.
+//! The short one, which CI runs, has one event of each kind but the broker's restart: a sole broker that is killed while it has a decided
+//! transaction forgets on its return, now and then, to end it in the partitions (its log says "Couldn't find leader endpoint for partitions … while
+//! trying to send transaction markers"; `kafka-transactions find-hanging` lists them, with a transactional id that is in state CompleteAbort). Who reads
+//! committed records, and a restored task is one, then waits there for ever. The long one draws all of them, so it may end so:
+//! `KAFKA_JARS=… RIVERRUN_CRASH_RECORDS=300000 RIVERRUN_CRASH_EVENTS=60 cargo test --release --test main kafka_crash_long -- --nocapture`;
+//! `RIVERRUN_CRASH_SEED` varies it, `RIVERRUN_CRASH_KEEP=1` keeps the nodes' folders and logs of one that failed.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -59,17 +63,40 @@ CREATE STREAM paid WITH (KAFKA_TOPIC='paid-{round}') AS
 /// How large the test is, and its random numbers.
 struct Size {
     records: usize,
-    events: usize,
     seed: u64,
 }
 
 impl Size {
-    fn from_environment() -> Self {
+    /// What the environment asks for, with the number of events, if it does.
+    fn of_long_test() -> Option<(Self, usize)> {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-        Self {
-            records: number("RIVERRUN_CRASH_RECORDS").unwrap_or(20_000) as usize,
-            events: number("RIVERRUN_CRASH_EVENTS").unwrap_or(5) as usize,
-            seed: number("RIVERRUN_CRASH_SEED").unwrap_or(1),
+        let events = number("RIVERRUN_CRASH_EVENTS")? as usize;
+        let records = number("RIVERRUN_CRASH_RECORDS").unwrap_or(20_000) as usize;
+        Some((Self { records, seed: number("RIVERRUN_CRASH_SEED").unwrap_or(1) }, events))
+    }
+}
+
+/// What happens to a node, or to the broker.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// SIGKILL, and a new start; with its copy of state lost
+    Kill { node: usize, fresh: bool },
+    /// SIGSTOP past the session time-out, then SIGCONT
+    Suspend { node: usize },
+    /// SIGTERM, and a new start
+    Restart { node: usize },
+    /// the broker is stopped and started
+    Broker { kill: bool },
+}
+
+impl Event {
+    fn draw(random: &mut StdRng) -> Self {
+        let node = random.random_range(0..NODES);
+        match random.random_range(0..8) {
+            0..=2 => Self::Kill { node, fresh: random.random_range(0..3) == 0 },
+            3..=5 => Self::Suspend { node },
+            6 => Self::Restart { node },
+            _ => Self::Broker { kill: random.random_range(0..2) == 0 },
         }
     }
 }
@@ -83,9 +110,9 @@ struct Broker {
 impl Broker {
     /// `None` if there is nothing to start one with.
     fn start() -> Option<Self> {
-        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if !is_set("RIVERRUN_CRASH_EVENTS") || !is_set("KAFKA_JARS") {
-            eprintln!("not checked: RIVERRUN_CRASH_EVENTS or KAFKA_JARS is not set");
+        if std::env::var_os("KAFKA_JARS").is_none_or(|value| value.is_empty()) {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs a broker: KAFKA_JARS names no folder");
+            eprintln!("not checked: KAFKA_JARS is not set");
             return None;
         }
         let home = tempfile::tempdir().expect("a folder");
@@ -102,6 +129,7 @@ impl Broker {
             .args(arguments)
             .env("KAFKA_HOME", self.home.path())
             .env("KAFKA_HEAP", "400m")
+            .env("KAFKA_WAIT", PATIENCE.as_secs().to_string())
             .env("KAFKA_EXTRA", BROKER_SETTINGS)
             .output()
             .expect("the script runs");
@@ -173,7 +201,7 @@ struct Node {
 }
 
 impl Node {
-    fn start(&mut self, queries: Option<&Path>) {
+    fn start(&mut self) {
         fs::create_dir_all(&self.dir).expect("a folder");
         let errors = File::options().create(true).append(true).open(self.dir.with_extension("log")).expect("a file");
         let mut command = Command::new(env!("CARGO_BIN_EXE_riverrun"));
@@ -188,9 +216,6 @@ impl Node {
             "producer.transaction.timeout.ms=4000",
         ] {
             command.args(["--set", set]);
-        }
-        if let Some(queries) = queries {
-            command.arg("--queries-file").arg(queries);
         }
         let child = command.stdout(Stdio::null()).stderr(errors).spawn().expect("the program starts");
         self.child = Some(child);
@@ -240,6 +265,25 @@ impl Drop for Node {
     }
 }
 
+/// Puts the queries into the command topic of a service; nothing is read before its nodes start.
+fn declare(brokers: &str, folder: &Path, name: &str) {
+    let engine = open(brokers, &folder.join(format!("{name}-declared")), &format!("{name}_"));
+    engine.session().execute(&statements(name)).unwrap_or_else(|e| panic!("{}", e.diagnostic));
+    engine.close().unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// An engine that runs no queries.
+fn open(brokers: &str, dir: &Path, service: &str) -> Engine {
+    let set = [("bootstrap.servers", brokers), ("ksql.service.id", service), ("auto.offset.reset", "earliest")];
+    let engine = Engine::open(EngineConfig {
+        data_dir: Some(dir.to_owned()),
+        properties: set.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+        manual: true,
+        ..EngineConfig::default()
+    });
+    engine.unwrap_or_else(|e| panic!("{e}"))
+}
+
 /// A copy of the queries, reading the input from its start.
 struct Round<'a> {
     broker: &'a Broker,
@@ -250,8 +294,7 @@ struct Round<'a> {
 
 impl<'a> Round<'a> {
     fn start(broker: &'a Broker, log: &'a Arc<dyn Log>, folder: &Path, name: &str, nodes: usize) -> Self {
-        let queries = folder.join(format!("{name}.sql"));
-        fs::write(&queries, statements(name)).expect("a file");
+        declare(&broker.address, folder, name);
         let node = |n| Node {
             dir: folder.join(format!("{name}-{n}")),
             brokers: broker.address.clone(),
@@ -259,9 +302,7 @@ impl<'a> Round<'a> {
             child: None,
         };
         let mut round = Self { broker, log, name: name.to_owned(), nodes: (0..nodes).map(node).collect() };
-        for (n, node) in round.nodes.iter_mut().enumerate() {
-            node.start((n == 0).then_some(&queries));
-        }
+        round.nodes.iter_mut().for_each(Node::start);
         round
     }
 
@@ -303,48 +344,41 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Lets something happen; says what.
-    fn disturb(&mut self, random: &mut StdRng) -> String {
-        let n = random.random_range(0..self.nodes.len());
-        match random.random_range(0..8) {
-            0..=2 => {
-                self.nodes[n].kill();
-                let fresh = random.random_range(0..3) == 0;
+    /// Lets something happen.
+    fn disturb(&mut self, event: Event) {
+        match event {
+            Event::Kill { node, fresh } => {
+                self.nodes[node].kill();
                 if fresh {
-                    fs::remove_dir_all(&self.nodes[n].dir).expect("a folder goes");
+                    fs::remove_dir_all(&self.nodes[node].dir).expect("a folder goes");
                 }
-                self.nodes[n].start(None);
-                format!("kill {n}{}", if fresh { ", its folder lost" } else { "" })
+                self.nodes[node].start();
             }
-            3..=5 => {
-                self.nodes[n].signal("-STOP");
+            Event::Suspend { node } => {
+                self.nodes[node].signal("-STOP");
                 // Time is what this event is about.
                 let until = Instant::now() + SESSION_TIMEOUT + Duration::from_millis(1500);
                 while let Some(left) = until.checked_duration_since(Instant::now()) {
                     std::thread::park_timeout(left);
                 }
-                self.nodes[n].signal("-CONT");
-                format!("stop and go on {n}")
+                self.nodes[node].signal("-CONT");
             }
-            6 => {
-                self.nodes[n].stop();
-                self.nodes[n].start(None);
-                format!("restart {n}")
+            Event::Restart { node } => {
+                self.nodes[node].stop();
+                self.nodes[node].start();
             }
-            _ => {
-                let hard = random.random_range(0..2) == 0;
-                self.broker.call(&[if hard { "kill9" } else { "stop" }, "0"]);
+            Event::Broker { kill } => {
+                self.broker.call(&[if kill { "kill9" } else { "stop" }, "0"]);
                 self.broker.call(&["start-node", "0"]);
-                format!("{} the broker", if hard { "kill" } else { "restart" })
             }
         }
     }
 
-    /// Disturbs the nodes up to `events` times while input is unread; gives how often.
-    fn disturb_again_and_again(&mut self, events: usize, whole: i64, random: &mut StdRng) -> usize {
-        for done in 0..events {
+    /// Lets these things happen one after the other while input is unread; gives how many did.
+    fn disturb_again_and_again(&mut self, events: &[Event], whole: i64, random: &mut StdRng) -> usize {
+        for (done, event) in events.iter().enumerate() {
             let seen = self.written();
-            let share = (whole - seen) / (events - done + 1) as i64;
+            let share = (whole - seen) / (events.len() - done + 1) as i64;
             let wanted = seen + random.random_range(1..=(2 * share).max(1));
             let mut through = false;
             self.wait("progress", |round| {
@@ -357,10 +391,10 @@ impl<'a> Round<'a> {
             if through {
                 return done;
             }
-            let (at, what) = (self.written(), self.disturb(random));
-            println!("{}: at {at} of {whole}: {what}", self.name);
+            println!("{}: at {} of {whole}: {event:?}", self.name, self.written());
+            self.disturb(*event);
         }
-        events
+        events.len()
     }
 
     fn finish(mut self) -> Outputs {
@@ -421,20 +455,14 @@ fn show((key, value, at): &Record) -> String {
     format!("{:?} {:?} at {at}", text(key), text(value))
 }
 
-#[test]
-fn kafka_crash_loses_and_doubles_nothing() {
-    let size = Size::from_environment();
+/// Runs the queries undisturbed, then again and again until all `events` have happened; the outputs are the same each time.
+fn check(size: &Size, events: &[Event]) {
     let Some(broker) = Broker::start() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
-    let set = [("bootstrap.servers", broker.address.as_str()), ("ksql.service.id", "reader_")];
-    let reader = Engine::open(EngineConfig {
-        data_dir: Some(folder.path().join("reader")),
-        properties: set.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
-        ..EngineConfig::default()
-    });
-    let reader = reader.unwrap_or_else(|e| panic!("{e}"));
+    let mut folder = tempfile::tempdir().expect("a folder");
+    folder.disable_cleanup(std::env::var_os("RIVERRUN_CRASH_KEEP").is_some());
+    let reader = open(&broker.address, &folder.path().join("reader"), "reader_");
     let log = reader.log();
-    load(log, &size);
+    load(log, size);
 
     let undisturbed = Round::start(&broker, log, folder.path(), "calm", 1);
     let expected = undisturbed.finish();
@@ -443,16 +471,38 @@ fn kafka_crash_loses_and_doubles_nothing() {
     let whole = ["large", "named", "paid"].iter().map(|topic| expected.count(topic) as i64).sum();
 
     let mut random = StdRng::seed_from_u64(size.seed);
-    let (mut events, mut rounds) = (0, 0);
-    while events < size.events {
+    let (mut done, mut rounds) = (0, 0);
+    while done < events.len() {
         rounds += 1;
         let mut round = Round::start(&broker, log, folder.path(), &format!("wild{rounds}"), NODES);
-        let wanted = EVENTS_PER_ROUND.min(size.events - events);
-        events += round.disturb_again_and_again(wanted, whole, &mut random);
-        assert!(rounds <= 4 + size.events, "input is read before anything can happen; use more records");
+        let next = &events[done..(done + EVENTS_PER_ROUND).min(events.len())];
+        done += round.disturb_again_and_again(next, whole, &mut random);
+        assert!(rounds <= 4 + events.len(), "input is read before anything can happen; use more records");
         let found = round.finish();
-        expected.compare(&found, &format!("seed {}, round {rounds}, after {events} events", size.seed));
+        expected.compare(&found, &format!("seed {}, round {rounds}, after {done} events", size.seed));
     }
-    println!("{} records, {events} events in {rounds} rounds, {whole} records of filter and joins", size.records);
+    println!("{} records, {done} events in {rounds} rounds, {whole} records of filter and joins", size.records);
     reader.close().unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn kafka_crash_short_loses_and_doubles_nothing() {
+    let events = [
+        Event::Kill { node: 0, fresh: false },
+        Event::Suspend { node: 1 },
+        Event::Kill { node: 2, fresh: true },
+        Event::Restart { node: 1 },
+    ];
+    check(&Size { records: 20_000, seed: 1 }, &events);
+}
+
+#[test]
+fn kafka_crash_long_loses_and_doubles_nothing() {
+    let Some((size, events)) = Size::of_long_test() else {
+        eprintln!("not checked: RIVERRUN_CRASH_EVENTS is not set");
+        return;
+    };
+    let mut random = StdRng::seed_from_u64(size.seed);
+    let events: Vec<Event> = (0..events).map(|_| Event::draw(&mut random)).collect();
+    check(&size, &events);
 }

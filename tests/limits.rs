@@ -6,8 +6,12 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use arrow::array::BinaryArray;
+use riverrun::clock::ManualClock;
 use riverrun::engine::{Engine, EngineConfig, RawRecord};
+use riverrun::topic::{Append, Bounds, Commit, TopicPartition};
 
 const CREATE: &str =
     "CREATE STREAM s (k STRING KEY, v STRING) WITH (kafka_topic = 's', value_format = 'JSON', partitions = 1);";
@@ -112,4 +116,47 @@ fn one_persistent_query_too_many_is_refused_and_leaves_nothing() {
     run("CREATE OR REPLACE STREAM a AS SELECT * FROM s WHERE v <> '';").unwrap();
     run("DROP STREAM a;").unwrap();
     run("CREATE STREAM b AS SELECT * FROM s;").unwrap();
+}
+
+const FOREIGN_KEY: &str = "SET 'auto.offset.reset' = 'earliest';
+CREATE TABLE l (id STRING PRIMARY KEY, f STRING, n BIGINT) WITH (kafka_topic='l', value_format='JSON', partitions=1);
+CREATE TABLE r (k STRING PRIMARY KEY, v BIGINT) WITH (kafka_topic='r', value_format='JSON', partitions=1);
+CREATE TABLE o WITH (kafka_topic='o') AS SELECT l.id AS id, n, v FROM l JOIN r ON l.f = r.k;";
+
+fn append(engine: &Engine, topic: &str, rows: impl Iterator<Item = (String, String)>) {
+    let (keys, values): (Vec<_>, Vec<_>) = rows.unzip();
+    let append = Append {
+        to: TopicPartition::new(topic, 0),
+        timestamps: vec![0; keys.len()].into(),
+        keys: BinaryArray::from_iter_values(keys),
+        values: BinaryArray::from_iter_values(values),
+        headers: None,
+    };
+    engine.log().commit(Commit { outputs: vec![append], ..Commit::default() }).expect("the log takes it");
+}
+
+/// One row to which many refer (`benches/many_outputs.rs` has a million, and looks at the whole process): its results are held for readers
+/// until they are written behind, as their bytes and little more, also when the tasks are thrown away between pages.
+#[test]
+fn one_record_with_many_outputs_takes_little_memory() {
+    let rows = 30_000;
+    for abort in [false, true] {
+        let clock = Arc::new(ManualClock::new(0));
+        let config = EngineConfig { manual: true, clock: Some(clock), ..EngineConfig::default() };
+        let engine = Engine::open(config).expect("opens");
+        engine.session().execute(FOREIGN_KEY).unwrap_or_else(|e| panic!("{}", e.diagnostic));
+        let id = engine.catalog().queries().next().expect("a query").id.clone();
+        append(&engine, "l", (0..rows).map(|n| (format!("{n:08}"), format!("{{\"F\":\"a\",\"N\":{n}}}"))));
+        engine.runtime().pump(&id, &|_| None).expect("it runs");
+        let before = engine.runtime().memory_bytes();
+        append(&engine, "r", [("a".to_owned(), "{\"V\":7}".to_owned())].into_iter());
+        while abort && engine.runtime().pump_step(&id, &|_| None).expect("it runs") {
+            engine.runtime().abort(&id).expect("it runs");
+        }
+        engine.runtime().pump(&id, &|_| None).expect("it runs");
+        let Bounds { end, .. } = engine.log().bounds(&TopicPartition::new("o", 0)).expect("it is there");
+        assert_eq!(end, rows);
+        let each = engine.runtime().memory_bytes().saturating_sub(before) / rows as usize;
+        assert!(each < 64, "{each} bytes a result");
+    }
 }

@@ -19,10 +19,14 @@ mod kafka;
 mod kafka_cases;
 #[cfg(feature = "kafka")]
 mod kafka_crash;
+#[cfg(feature = "kafka")]
+mod kafka_doors;
 mod limits;
 mod maintenance;
 #[cfg(feature = "kafka")]
 mod nodes;
+#[cfg(feature = "kafka")]
+mod nodes_ddl;
 mod plans;
 #[cfg(feature = "kafka")]
 mod security;

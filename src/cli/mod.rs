@@ -5,6 +5,7 @@
 
 mod command_topic;
 mod datagen;
+mod door;
 mod maintenance;
 mod place;
 mod records;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::door::Door;
 use crate::client::{Client, EmbeddedClient, HttpClient};
 use crate::config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
@@ -42,6 +43,13 @@ pub(super) enum Unnamed {
 /// A client, and what must outlive it.
 pub(super) struct Opened {
     pub(super) client: Box<dyn Client>,
+    kept: Kept,
+}
+
+/// What a client needs until its end.
+#[derive(Default)]
+pub(super) struct Kept {
+    door: Option<Door>,
     temporary: Option<tempfile::TempDir>,
 }
 
@@ -49,15 +57,16 @@ impl Opened {
     /// Closes the client, then removes a temporary folder.
     pub(super) fn close(self) -> Result<(), Diagnostic> {
         self.client.close()?;
-        match self.temporary.map(tempfile::TempDir::close) {
+        drop(self.kept.door);
+        match self.kept.temporary.map(tempfile::TempDir::close) {
             Some(Err(error)) => Err(super::system_error("A temporary folder cannot be removed", &error)),
             _ => Ok(()),
         }
     }
 
-    /// The client alone; a temporary folder stays until the second part is dropped.
-    pub(super) fn into_parts(self) -> (Box<dyn Client>, Option<tempfile::TempDir>) {
-        (self.client, self.temporary)
+    /// The client alone; a temporary folder and the door to other nodes stay until the second part is dropped.
+    pub(super) fn into_parts(self) -> (Box<dyn Client>, Kept) {
+        (self.client, self.kept)
     }
 }
 
@@ -134,20 +143,23 @@ impl Place {
             for (name, value) in properties {
                 client.set(name, value)?;
             }
-            return Ok(Opened { client: Box::new(client), temporary: None });
+            return Ok(Opened { client: Box::new(client), kept: Kept::default() });
         }
-        let properties = self.properties(properties)?;
+        let mut properties = self.properties(properties)?;
         if let Some(brokers) = brokers(&properties).map(str::to_owned) {
             let (dir, temporary) = self.data_dir(Unnamed::Temporary)?;
-            let engine = Self::engine_with(&dir, properties, records)?;
-            return Ok(Opened {
-                client: Box::new(EmbeddedClient::new(engine, format!("Kafka at {brokers}"))),
-                temporary,
-            });
+            let mut door = if records { None } else { Some(Door::open(&mut properties)?) };
+            let engine = Self::engine_with(&dir, properties.clone(), records)?;
+            if let Some(door) = &mut door {
+                door.serve(&engine, &properties)?;
+            }
+            let client = Box::new(EmbeddedClient::new(engine, format!("Kafka at {brokers}")));
+            return Ok(Opened { client, kept: Kept { door, temporary } });
         }
         let (dir, temporary) = self.data_dir(unnamed)?;
         let engine = Self::engine(&dir, properties)?;
-        Ok(Opened { client: Box::new(EmbeddedClient::new(engine, dir.display().to_string())), temporary })
+        let client = Box::new(EmbeddedClient::new(engine, dir.display().to_string()));
+        Ok(Opened { client, kept: Kept { door: None, temporary } })
     }
 }
 

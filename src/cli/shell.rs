@@ -93,7 +93,7 @@ pub(super) fn shell(place: &Place, arguments: &ShellArgs) -> Result<(), Diagnost
         let closed = opened.close();
         return result.and(closed);
     }
-    let (client, _temporary) = opened.into_parts();
+    let (client, _kept) = opened.into_parts();
     Shell::new(client, ShellOptions { output, history: history_file() }).interact()
 }
 

@@ -134,8 +134,7 @@ impl Engine {
         let clock = config.clock.clone().unwrap_or_else(|| Arc::new(SystemClock));
         let log = open_log(&config, &properties, &clock)?;
         let service_id = properties.text("ksql.service.id").unwrap_or("default_").to_owned();
-        let commands = CommandLog::open(log.clone(), &service_id)?;
-        let processing_log = processing_log_topic(&log, &properties, &service_id)?;
+        let (commands, processing_log) = open_topics(&log, &properties, &service_id)?;
         let built_in = processing_log.as_ref().map(processing_log::source).transpose()?;
         let runtime_config = runtime_config(&properties, config.workers, processing_log);
         let runtime = if config.manual {
@@ -361,6 +360,26 @@ fn open_kafka(_: &str, _: &EngineConfig, _: &Config, _: &Arc<dyn Clock>) -> Resu
 fn internal_replicas(properties: &Config) -> i16 {
     let replicas = properties.int("ksql.internal.topic.replicas").unwrap_or(1);
     i16::try_from(replicas).ok().filter(|n| *n > 0).unwrap_or(i16::MAX)
+}
+
+/// The command topic and the name of the processing log's; at once where the log is far away and making them takes its time.
+fn open_topics(
+    log: &Arc<dyn Log>,
+    properties: &Config,
+    service_id: &str,
+) -> Result<(CommandLog, Option<TopicName>), Diagnostic> {
+    let open_commands = || CommandLog::open(log.clone(), service_id);
+    if !log.is_shared() {
+        return Ok((open_commands()?, processing_log_topic(log, properties, service_id)?));
+    }
+    std::thread::scope(|scope| {
+        let commands = std::thread::Builder::new().name("open-commands".to_owned()).spawn_scoped(scope, open_commands);
+        let commands =
+            commands.map_err(|e| Diagnostic::new(ErrorClass::Fatal, format!("a thread cannot be started: {e}")))?;
+        let processing_log = processing_log_topic(log, properties, service_id);
+        // What panicked there panics here.
+        Ok((commands.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?, processing_log?))
+    })
 }
 
 /// Name of the processing log topic, made if it is not there.

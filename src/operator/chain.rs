@@ -52,8 +52,8 @@ pub fn build(
             Some(WindowKind::Session { .. }) => Box::new(SessionAggregate::new(spec, limits, input)?),
             Some(_) => Box::new(WindowAggregate::new(spec, limits, input)?),
         },
-        OperatorSpec::Upsert { store, emit_old } => {
-            Box::new(UpsertOperator::new(store, *emit_old, input, node.key_count)?)
+        OperatorSpec::Upsert { store, emit_old, keep } => {
+            Box::new(UpsertOperator::new(store, (*emit_old, *keep), input, node.key_count)?)
         }
         OperatorSpec::StreamStreamJoin(spec) => Box::new(StreamStreamJoin::new(spec)?),
         OperatorSpec::StreamTableJoin(spec) => Box::new(StreamTableJoin::new(spec)?),
@@ -141,7 +141,7 @@ pub fn reader(node: &NodeSpec, inputs: &[SchemaRef], limits: &Arc<FunctionLimits
             let input = inputs.first().ok_or_else(|| defect("an aggregate without input"))?;
             Ok(StateReader::Groups(Box::new(AggregateReader::new(spec, limits, input)?)))
         }
-        OperatorSpec::Upsert { emit_old: true, .. } => {
+        OperatorSpec::Upsert { keep: true, .. } | OperatorSpec::Upsert { emit_old: true, .. } => {
             Ok(StateReader::Table(TableReader::new(&node.schema, node.key_count)?))
         }
         _ => Err(defect("the node keeps no rows that could be read")),

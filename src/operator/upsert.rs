@@ -1,12 +1,12 @@
 //! Rows of a TABLE topic become changes: each with the row that its key had before.
 //!
 //! Not a filter for what did not change: every record is a change, also a tombstone for a key never seen. The subtle thing: if nobody
-//! downstream asks for old rows, nothing is stored at all and rows only lose those without a key.
+//! downstream asks for old rows, none is looked up: rows are stored for readers only, or not at all.
 
 use arrow::datatypes::SchemaRef;
 
 use crate::state::encoding::{KeyCodec, RowCodec};
-use crate::state::{KeyedTable, RowRef, Store};
+use crate::state::{KeyedTable, RowRef, Store, WriteOnlyTable};
 use crate::types::{ChangeBatch, OldRows};
 
 use super::port::{PAGE_BYTES, Port, key_names, slice, split_types};
@@ -18,7 +18,7 @@ const NAME: &str = "upsert";
 pub struct UpsertOperator {
     key_count: usize,
     key_names: String,
-    /// what it remembers, if someone asks for old rows
+    /// what it stores, if someone asks for it
     kept: Option<Kept>,
     pending: Option<Port>,
 }
@@ -26,23 +26,37 @@ pub struct UpsertOperator {
 struct Kept {
     keys: KeyCodec,
     rows: RowCodec,
-    table: KeyedTable,
+    table: Table,
+}
+
+enum Table {
+    /// old rows are asked for
+    Known(KeyedTable),
+    /// only readers ask
+    WriteOnly(WriteOnlyTable),
 }
 
 impl UpsertOperator {
-    /// An operator for rows of `schema`, of which the first `key_count` columns are the key. `store` is the name of its store; without
-    /// `emit_old` it has none.
+    /// An operator for rows of `schema`, of which the first `key_count` columns are the key. `store` is the name of its store; if rows are
+    /// neither asked for downstream (`emit_old`) nor by readers (`keep`) it has none.
     ///
     /// # Errors
     /// If a column has a type that no store holds.
-    pub fn new(store: &str, emit_old: bool, schema: &SchemaRef, key_count: usize) -> Result<Self, OperatorError> {
+    pub fn new(
+        store: &str,
+        (emit_old, keep): (bool, bool),
+        schema: &SchemaRef,
+        key_count: usize,
+    ) -> Result<Self, OperatorError> {
         let (keys, values) = split_types(schema, key_count);
-        let kept = match emit_old {
-            false => None,
-            true => {
-                Some(Kept { keys: KeyCodec::new(&keys)?, rows: RowCodec::new(&values)?, table: KeyedTable::new(store) })
-            }
+        let table = match (emit_old, keep) {
+            (true, _) => Some(Table::Known(KeyedTable::new(store))),
+            (false, true) => Some(Table::WriteOnly(WriteOnlyTable::new(store))),
+            (false, false) => None,
         };
+        let kept =
+            |table| Ok::<_, OperatorError>(Kept { keys: KeyCodec::new(&keys)?, rows: RowCodec::new(&values)?, table });
+        let kept = table.map(kept).transpose()?;
         Ok(Self { key_count, key_names: key_names(schema, key_count), kept, pending: None })
     }
 
@@ -58,13 +72,22 @@ impl UpsertOperator {
 
     fn page(&mut self, ctx: &StepContext, out: &mut Vec<ChangeBatch>) -> Result<Progress, OperatorError> {
         let (Some(kept), Some(port)) = (&mut self.kept, &mut self.pending) else { return Ok(Progress::Done) };
-        kept.table.settle();
+        let table = match &mut kept.table {
+            Table::Known(table) => table,
+            Table::WriteOnly(table) => {
+                table.settle();
+                (0..port.keys.len()).for_each(|i| table.set(port.keys.row(i), port.stored(i)));
+                out.extend(self.pending.take().map(|port| port.batch));
+                return Ok(Progress::Done);
+            }
+        };
+        table.settle();
         let mut old: Vec<Option<RowRef>> = Vec::with_capacity(port.keys.len().min(ctx.page_rows));
         let (mut from, mut bytes) = (None, 0);
         while old.len() < ctx.page_rows.max(1) && bytes < PAGE_BYTES && port.next_seq().is_some() {
-            let i = port.advance(&[&kept.table]);
+            let i = port.advance(&[table]);
             from.get_or_insert(i);
-            let row = kept.table.replace(port.keys.row(i), port.stored(i))?;
+            let row = table.replace(port.keys.row(i), port.stored(i))?;
             bytes += row.map_or(0, RowRef::len);
             old.push(row);
         }
@@ -72,7 +95,7 @@ impl UpsertOperator {
             self.pending = None;
             return Ok(Progress::Done);
         };
-        let decoded = kept.rows.decode(old.iter().map(|row| row.map(|row| kept.table.row(row))))?;
+        let decoded = kept.rows.decode(old.iter().map(|row| row.map(|row| table.row(row))))?;
         let mut batch = slice(&port.batch, from, old.len());
         let mut columns = batch.columns[..self.key_count].to_vec();
         columns.extend(decoded.columns);
@@ -120,7 +143,13 @@ impl Operator for UpsertOperator {
     }
 
     fn stores(&mut self) -> Vec<&mut dyn Store> {
-        self.kept.iter_mut().map(|kept| &mut kept.table as &mut dyn Store).collect()
+        fn store(kept: &mut Kept) -> &mut dyn Store {
+            match &mut kept.table {
+                Table::Known(table) => table,
+                Table::WriteOnly(table) => table,
+            }
+        }
+        self.kept.iter_mut().map(store).collect()
     }
 }
 

@@ -292,7 +292,7 @@ impl Builder<'_> {
         let mut fields = vec![node.schema.fields()[0].clone()];
         fields.extend(left_schema.fields().iter().chain(right_schema.fields()).cloned());
         let schema: SchemaRef = Arc::new(Schema::new(fields));
-        let emit_old = tables && (wish.old || wish.keep);
+        let emit_old = tables && wish.old && !wish.keep;
         let spec = JoinSpec {
             kind,
             left_store: format!("{prefix}KafkaTopic_Left-Reduce"),
@@ -308,7 +308,8 @@ impl Builder<'_> {
         left.is_table = tables;
         if wish.keep && tables {
             let port = left.port;
-            let op = OperatorSpec::Upsert { store: format!("{prefix}Join-Materialize"), emit_old: true };
+            let op =
+                OperatorSpec::Upsert { store: format!("{prefix}Join-Materialize"), emit_old: wish.old, keep: true };
             left.push(op, vec![port], schema, node.shape.key_count);
         }
         Ok(left)
@@ -356,7 +357,8 @@ fn scan(node: &StreamNode, wish: &Wish) -> Result<Built, LowerError> {
         SubTopology { inputs: vec![InputSpec::Source(input)], nodes: vec![], partitions: source.partitions.max(1) };
     let mut built = Built { sub, port: Port::Input(0), schema: schema.clone(), key_count, is_table: source.is_table() };
     if source.is_table() && (wish.old || wish.keep) {
-        let op = OperatorSpec::Upsert { store: format!("{}-KsqlTopic-Reduce", source.name), emit_old: true };
+        let store = format!("{}-KsqlTopic-Reduce", source.name);
+        let op = OperatorSpec::Upsert { store, emit_old: wish.old, keep: wish.keep };
         built.push(op, vec![Port::Input(0)], schema, key_count);
     }
     Ok(built)

@@ -192,12 +192,14 @@ pub enum OperatorSpec {
         /// columns of the input that are kept, by index; they come first in the output, then one column a call
         keep: Vec<usize>,
     },
-    /// latest row per key of a TABLE source; gives out changes with their old rows
+    /// latest row per key of a TABLE source or of a join of tables
     Upsert {
         /// store name
         store: String,
-        /// true if someone downstream asks for old rows (else rows pass through and nothing is stored)
+        /// true if someone downstream asks for old rows: changes are given out with them
         emit_old: bool,
+        /// true if readers ask for the rows; with neither nothing is stored
+        keep: bool,
     },
     /// rows to an internal topic, routed by their key columns
     Repartition {

@@ -121,6 +121,10 @@ struct OnItsWay {
     places: Vec<usize>,
     blocks: Vec<Bytes>,
     positions: Vec<Position>,
+    /// the commit itself, shared with the log
+    commit: Commit,
+    /// it was not begun, and waits for its partitions to come back
+    unsent: bool,
 }
 
 /// What became of the commit before.
@@ -213,14 +217,48 @@ impl Checkpoint {
     /// # Errors
     /// It failed; the task must be restored.
     pub fn collect(&mut self) -> Result<Collected, TaskError> {
-        let Some(on_its_way) = &self.on_its_way else { return Ok(Collected::None) };
+        let Some(on_its_way) = &mut self.on_its_way else { return Ok(Collected::None) };
         let Some(answer) = on_its_way.answer.lock().take() else { return Ok(Collected::Pending) };
-        let receipt = answer?;
+        let receipt = match answer {
+            Err(TopicError::Unsent(_)) => {
+                on_its_way.unsent = true;
+                return Ok(Collected::Pending);
+            }
+            answer => answer?,
+        };
         if let Some(OnItsWay { places, blocks, positions, .. }) = self.on_its_way.take() {
             self.note_blocks(&places, &receipt, &blocks)?;
             self.note_positions(&positions);
         }
         Ok(Collected::Committed)
+    }
+
+    /// True while a commit is on its way and not known to be unsent.
+    pub fn is_under_way(&self) -> bool {
+        self.on_its_way.as_ref().is_some_and(|commit| !commit.unsent)
+    }
+
+    /// The task's partitions are this node's again. True if it can go on, since nobody committed anything for it in between; a commit that
+    /// was not begun then is. None may be under way.
+    ///
+    /// # Errors
+    /// If the log cannot be asked.
+    pub fn renew(&mut self, shared: &QueryShared, tenure: u64, waker: Option<&Waker>) -> Result<bool, TaskError> {
+        for input in &self.inputs {
+            if shared.log.position(&input.owner, &input.at)? != Some(input.committed) {
+                return Ok(false);
+            }
+        }
+        self.tenure = tenure;
+        if let Some(OnItsWay { places, positions, commit, .. }) = self.on_its_way.take() {
+            self.hand_over(shared, commit, places, &positions, waker)?;
+        }
+        Ok(true)
+    }
+
+    /// What readers see of the task's stores.
+    pub fn overlays(&self) -> Vec<Arc<Overlay>> {
+        self.stores.iter().filter_map(|mark| mark.overlay.clone()).collect()
     }
 
     /// Commits what the task has done up to `positions`, one for each input; false if that is decided later, which `waker` tells. None
@@ -293,7 +331,8 @@ impl Checkpoint {
                 wake();
             }
         };
-        self.on_its_way = Some(OnItsWay { answer, places, blocks, positions: positions.to_vec() });
+        let (positions, commit_again) = (positions.to_vec(), commit.clone());
+        self.on_its_way = Some(OnItsWay { answer, places, blocks, positions, commit: commit_again, unsent: false });
         session.commit(self.tenure, commit, Box::new(done));
         Ok(false)
     }

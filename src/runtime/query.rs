@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::diagnostic::ErrorClass;
 use crate::operator::LossKind;
 use crate::plan::topology::InputSpec;
+use crate::state::Overlay;
 use crate::topic::{Commit, Log, Offset, Owner, Pace, Position, Session, Tenure, TopicError, TopicPartition};
 use crate::types::{QueryId, TopicName};
 
@@ -328,6 +329,9 @@ impl TaskCell {
             Tenure::Elsewhere => (0, TaskState::Elsewhere),
             Tenure::Undecided => (0, TaskState::Restoring),
         };
+        if let Some(goes_on) = self.keep(slot, tenure, state) {
+            return goes_on;
+        }
         slot.task = None;
         slot.tenure = tenure;
         if tenure != 0 {
@@ -342,9 +346,7 @@ impl TaskCell {
             self.progress.set(state);
         }
         self.query.tell_waiters();
-        if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {
-            materialization.publish(self.partition, Vec::new());
-        }
+        self.publish(Vec::new());
         tenure != 0
     }
 
@@ -357,6 +359,38 @@ impl TaskCell {
             return Next::Park(Some(slot.retry_at_ms));
         }
         self.fail(slot, &error.into())
+    }
+
+    /// A task that may still be this node's waits while the group makes up its mind, and goes on if nobody had it in between: whether it
+    /// runs now. `None`: it is thrown away.
+    fn keep(&self, slot: &mut Slot, tenure: u64, state: TaskState) -> Option<bool> {
+        let task = slot.task.as_mut().filter(|_| state == TaskState::Restoring)?;
+        if self.progress.state() == TaskState::Running {
+            // Readers do not see what may be another node's by now.
+            self.progress.set(TaskState::Restoring);
+            self.publish(Vec::new());
+        }
+        if tenure == 0 {
+            return Some(false);
+        }
+        match catch_unwind(AssertUnwindSafe(|| task.renew(tenure))) {
+            Ok(Ok(None)) => Some(false),
+            Ok(Ok(Some(true))) => {
+                self.publish(task.overlays());
+                slot.tenure = tenure;
+                self.progress.set(TaskState::Running);
+                self.query.tell_waiters();
+                Some(true)
+            }
+            // It is restored, which tells what is wrong.
+            _ => None,
+        }
+    }
+
+    fn publish(&self, overlays: Vec<Arc<Overlay>>) {
+        if let Some(materialization) = self.query.materialization.as_ref().filter(|m| m.sub() == self.progress.sub) {
+            materialization.publish(self.partition, overlays);
+        }
     }
 
     /// Keeps this node's copy of the task's state up to date while the task runs elsewhere; true if more may be there at once.
@@ -429,11 +463,7 @@ impl TaskCell {
         if slot.task.take().is_some() {
             self.progress.set(TaskState::Restoring);
         }
-        if let Some(materialization) = &self.query.materialization
-            && materialization.sub() == self.progress.sub
-        {
-            materialization.publish(self.partition, Vec::new());
-        }
+        self.publish(Vec::new());
     }
 
     /// Commits what is pending; afterwards the task rests until it is run again.
@@ -503,7 +533,9 @@ impl TaskCell {
         }
         let first = match error {
             // nothing is wrong with the query
-            TaskError::Topic(TopicError::Aborted(_)) => settings.backoff_initial_ms.min(ABORTED_MS),
+            TaskError::Topic(TopicError::Aborted(_) | TopicError::Unsent(_)) => {
+                settings.backoff_initial_ms.min(ABORTED_MS)
+            }
             _ => settings.backoff_initial_ms,
         };
         let wait = first.saturating_mul(1 << slot.failures.min(32));

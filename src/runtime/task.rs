@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::operator::Progress;
 use crate::plan::topology::{InputSpec, Topology};
+use crate::state::Overlay;
 use crate::topic::{Offset, Owner, Position, RawBatch, ReadLimit, TopicPartition};
 use crate::types::TopicName;
 
@@ -167,6 +168,8 @@ pub(super) struct Task {
     stepped_rows: i64,
     /// pages were still to come at the last commit
     open: bool,
+    /// and at the one before
+    was_open: bool,
     step_rows: usize,
     commits: u64,
     reads: usize,
@@ -240,6 +243,7 @@ impl Task {
             stepped: false,
             stepped_rows: 0,
             open,
+            was_open: open,
             step_rows: STEP_ROWS_MAX,
             commits: 0,
             reads: 0,
@@ -249,6 +253,27 @@ impl Task {
         };
         task.tell_progress();
         Ok(task)
+    }
+
+    /// The task's partitions are this node's again after the group gave them anew. True if it goes on, since nobody had them in between;
+    /// `None` while a commit is under way.
+    ///
+    /// # Errors
+    /// The task must be restored.
+    pub fn renew(&mut self, tenure: u64) -> Result<Option<bool>, TaskError> {
+        self.collect(self.shared.clock.now_ms())?;
+        if self.checkpoint.is_under_way() {
+            return Ok(None);
+        }
+        // Else another node could have committed and left the positions as they were.
+        let told = !self.open && !self.was_open && !self.graph.is_open() && self.idle.is_none();
+        let goes_on = told && self.checkpoint.renew(&self.shared, tenure, self.progress.waker.get())?;
+        Ok(Some(goes_on))
+    }
+
+    /// What readers see of its stores.
+    pub fn overlays(&self) -> Vec<Arc<Overlay>> {
+        self.checkpoint.overlays()
     }
 
     /// Handles one step of rows, or one page of it: where operators give out many rows for few, a commit may fall before the next call.
@@ -380,7 +405,7 @@ impl Task {
             let at_once =
                 self.checkpoint.commit(&self.shared, &mut self.graph, &mut self.env, &positions, now_ms, waker)?;
             (self.stepped, self.stepped_rows) = (false, 0);
-            self.open = self.graph.is_open();
+            (self.was_open, self.open) = (self.open, self.graph.is_open());
             self.progress.rows_out.fetch_add(std::mem::take(&mut self.env.rows_out) as u64, Ordering::Relaxed);
             if !at_once {
                 return Ok(false);

@@ -20,8 +20,8 @@ use crate::engine::{ClientTask, Outcome, OutcomeKind, ScriptError};
 use crate::sql::{self, RawStatement};
 use crate::wire::statement::StatementClass;
 
-/// How long a pull query is asked again while its table is being restored.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a pull query is asked again while its table is being restored; a node that has just joined a group on Kafka waits for the others.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Time between two tries.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// Scripts within scripts.

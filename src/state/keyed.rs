@@ -113,6 +113,11 @@ impl KeyedTable {
         }
     }
 
+    /// An empty table that knows nothing of what the store behind has, and never asks it: a key that is deleted may be there.
+    pub(super) fn blind(name: impl Into<Box<str>>) -> Self {
+        Self { complete: false, outside: None, ..Self::new(name) }
+    }
+
     /// The row of `key`, from memory or else from the store behind.
     ///
     /// # Errors

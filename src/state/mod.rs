@@ -11,6 +11,7 @@ pub mod encoding;
 pub(crate) mod filter;
 pub mod keyed;
 pub mod overlay;
+mod write_only;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub const WRITE_ENTRIES: usize = 1 << 14;
 
 pub use keyed::{KeyedTable, RowRef, WARM_ROWS};
 pub use overlay::Overlay;
+pub use write_only::WriteOnlyTable;
 
 /// What the runtime needs of a store. One store belongs to one task and is called by one thread at a time.
 ///

@@ -16,6 +16,8 @@ const LOCK_FILE: &str = "lock";
 const PID_FILE: &str = "pid";
 const FORMAT_FILE: &str = "format";
 const DATABASE_FOLDER: &str = "db";
+/// There while the database is made for the first time.
+const MAKING_FILE: &str = "making";
 const FORMAT_PREFIX: &str = "riverrun ";
 
 /// A data directory that is ours while this lives.
@@ -53,6 +55,45 @@ impl DataDirectory {
     /// Where the database lies.
     pub(super) fn database(&self) -> PathBuf {
         self.path.join(DATABASE_FOLDER)
+    }
+
+    /// To be called before the database is opened; [`Self::made`] after it. A process that ended between the two left a database that does
+    /// not open and that nobody was told of: it is made anew.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub(super) fn make(&self) -> Result<(), StorageError> {
+        let (making, database) = (self.path.join(MAKING_FILE), self.database());
+        let unusable = |e| unusable(&self.path, &e);
+        if making.exists() {
+            match std::fs::remove_dir_all(&database) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(unusable(e)),
+                _ => return Ok(()),
+            }
+        }
+        if database.exists() {
+            return Ok(());
+        }
+        File::create(making).and_then(|_| self.sync()).map_err(unusable)
+    }
+
+    /// Notes that the database is there. It is durable that it is no longer being made before anything is written to it.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`].
+    pub(super) fn made(&self) -> Result<(), StorageError> {
+        match std::fs::remove_file(self.path.join(MAKING_FILE)) {
+            Ok(()) => self.sync().map_err(|e| unusable(&self.path, &e)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(unusable(&self.path, &e)),
+        }
+    }
+
+    /// Makes the names in the folder durable.
+    fn sync(&self) -> std::io::Result<()> {
+        #[cfg(unix)]
+        File::open(&self.path)?.sync_all()?;
+        Ok(())
     }
 
     /// Its name for messages.
@@ -95,9 +136,7 @@ impl DataDirectory {
         writeln!(file, "{FORMAT_PREFIX}{FORMAT}")?;
         file.sync_all()?;
         std::fs::rename(&aside, self.path.join(FORMAT_FILE))?;
-        #[cfg(unix)]
-        File::open(&self.path)?.sync_all()?;
-        Ok(())
+        self.sync()
     }
 }
 

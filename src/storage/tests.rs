@@ -35,3 +35,25 @@ fn what_waits_for_the_disk_is_bounded() {
     let value = |n: u32| snapshot.get(Space::Keyed, &n.to_be_bytes()).unwrap().unwrap();
     assert!((0..400).all(|n| value(n) == vec![n as u8; VALUE]));
 }
+
+#[test]
+fn a_process_that_ended_while_it_made_its_database_is_no_harm() {
+    let dir = tempfile::tempdir().unwrap();
+    // all that is made before fjall's own mark, as `kill -9` leaves it
+    let database = dir.path().join("db");
+    std::fs::create_dir_all(database.join("keyspaces")).unwrap();
+    std::fs::write(database.join("0.jnl"), []).unwrap();
+    std::fs::write(dir.path().join("format"), "riverrun 1\n").unwrap();
+    let refused = Storage::open(dir.path(), StorageOptions::default()).err().expect("it was not made to its end");
+    assert!(refused.to_string().contains("exists"), "{refused}");
+    std::fs::write(dir.path().join("making"), []).unwrap();
+    for opened in 0..2_u8 {
+        let storage = Storage::open(dir.path(), StorageOptions::default()).unwrap();
+        assert!(!dir.path().join("making").exists(), "it is made");
+        let before = storage.snapshot().unwrap().get(Space::Meta, b"key").unwrap();
+        assert_eq!(before.map(|value| value.to_vec()), (opened > 0).then(|| vec![0]), "what was written stays");
+        let mut batch = Batch::default();
+        batch.put(Space::Meta, b"key".to_vec(), vec![opened]);
+        storage.write(batch).unwrap();
+    }
+}

@@ -70,6 +70,9 @@ pub enum TopicError {
     /// a commit failed and nothing of it is there; the next one may go well
     #[error("the commit was given up: {0}")]
     Aborted(String),
+    /// a commit that was not begun, since the task's partitions went to the group in between; it may be made if they come back
+    #[error("the commit was not begun: {0}")]
+    Unsent(String),
     /// too little space
     #[error("{free} bytes are free in {dir}, less than storage.min.free.bytes = {limit}; free some space")]
     DiskFull {
@@ -100,7 +103,9 @@ impl TopicError {
             Self::TooLarge { .. } => ErrorClass::Record,
             Self::Locked { .. } | Self::Format { .. } => ErrorClass::Fatal,
             Self::Corrupt(_) => ErrorClass::Query,
-            Self::Poisoned(_) | Self::Aborted(_) | Self::DiskFull { .. } | Self::Io { .. } => ErrorClass::Retry,
+            Self::Poisoned(_) | Self::Aborted(_) | Self::Unsent(_) | Self::DiskFull { .. } | Self::Io { .. } => {
+                ErrorClass::Retry
+            }
         }
     }
 }

@@ -348,7 +348,8 @@ pub trait Session: Send + Sync {
     /// Why partitions stay undecided or away, if something is wrong that does not pass by itself; it is tried again nevertheless.
     fn trouble(&self) -> Option<TopicError>;
 
-    /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order.
+    /// Begins a commit of a task of this tenure, atomic as [`Log::commit`]'s; commits of one task are made in their order. One of a tenure that
+    /// is over is [`TopicError::Unsent`].
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 
     /// How often to commit.

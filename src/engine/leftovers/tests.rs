@@ -208,6 +208,28 @@ fn made_dropped_and_made_again_survives_restarts_with_its_data() {
 }
 
 #[test]
+fn topics_of_a_submitter_that_died_before_its_command_are_taken_over_by_the_statement_said_again() {
+    let world = World::new(true);
+    // what it had made by then, as another engine makes it
+    let model = World::new(true);
+    let maker = model.open();
+    run(&maker, SOURCE);
+    run(&maker, TABLE);
+    for topic in model.log.topics().unwrap().iter().filter(|t| ["s", "t"].contains(&t.name.as_str())) {
+        world.log.create_topic(topic).unwrap();
+    }
+    let engine = world.open();
+    let other = SOURCE.replace("partitions = 1", "partitions = 3");
+    let refused = engine.session().execute(&other).map(drop).unwrap_err().diagnostic;
+    assert!(refused.message.contains("KSQL expects 3 partitions (topic has 1)"), "{refused}");
+    run(&engine, SOURCE);
+    run(&engine, TABLE);
+    assert_eq!((world.of_query(), engine.catalog().queries().count()), (model.of_query(), 1));
+    run(&engine, DROP);
+    assert!(!world.has("t") && world.has("s"));
+}
+
+#[test]
 fn what_push_queries_of_dead_nodes_left_goes_and_what_runs_stays() {
     let world = World::new(true);
     let engine = world.open();

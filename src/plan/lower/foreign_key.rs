@@ -67,7 +67,8 @@ impl Builder<'_> {
         (left.port, left.schema, left.key_count) = (Port::Node(join), schema.clone(), spec.left_keys);
         left.is_table = true;
         if wish.keep || wish.old {
-            let op = OperatorSpec::Upsert { store: format!("{prefix}Join-Materialize"), emit_old: true };
+            let store = format!("{prefix}Join-Materialize");
+            let op = OperatorSpec::Upsert { store, emit_old: wish.old, keep: wish.keep };
             left.push(op, vec![Port::Node(join)], schema, spec.left_keys);
         }
         Ok(left)

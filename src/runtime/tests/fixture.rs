@@ -312,7 +312,7 @@ fn join_node(left: Port, right: Port) -> NodeSpec {
 
 /// in (stream) ⟕ table → out.
 pub fn joined(partitions: i32) -> Topology {
-    let upsert = OperatorSpec::Upsert { store: "KafkaTopic_Right-Reduce".to_owned(), emit_old: false };
+    let upsert = OperatorSpec::Upsert { store: "KafkaTopic_Right-Reduce".to_owned(), emit_old: false, keep: false };
     let nodes = vec![
         node(upsert, vec![Port::Input(1)], &columns()),
         join_node(Port::Input(0), Port::Node(0)),

@@ -11,14 +11,14 @@ use parking_lot::Mutex;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::client::Client;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::failure::Failure;
 use super::membership;
 use super::native;
-use super::reach;
+use super::reach::{self, Listener};
 use super::{KafkaOptions, Logged};
 use crate::topic::{
     Bounds, Cleanup, Holder, Offset, Owner, Position, TopicError, TopicPartition, TopicSpec, check_spec,
@@ -38,7 +38,7 @@ const UNSTABLE: Duration = Duration::from_millis(250);
 pub(super) struct Admin {
     client: AdminClient<Logged>,
     /// read_committed, so that ends are those of committed records
-    reader: Client<Logged>,
+    reader: BaseConsumer<Listener>,
     namespace: String,
     /// a member that does not say good-bye is given up after it
     session: Duration,
@@ -48,15 +48,11 @@ pub(super) struct Admin {
 
 impl Admin {
     pub fn open(options: &KafkaOptions) -> Result<Self, TopicError> {
-        reach::reach(options)?;
+        let reader = reach::reach(options)?;
         let cannot = |e: rdkafka::error::KafkaError| Failure::from(e).of("reach Kafka");
         let mut config = options.admin();
         config.set("isolation.level", "read_uncommitted");
         let client: AdminClient<Logged> = config.create_with_context(Logged).map_err(cannot)?;
-        config.set("isolation.level", "read_committed");
-        let native = config.create_native_config().map_err(cannot)?;
-        let kind = rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER;
-        let reader = Client::new(&config, native, kind, Logged).map_err(cannot)?;
         Ok(Self {
             client,
             reader,
@@ -223,9 +219,16 @@ impl Admin {
     pub fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
         let name = self.outer(at.topic.as_str());
         let deadline = Instant::now() + ANSWER;
+        let mut looked_anew = false;
         loop {
             match self.client.inner().fetch_watermarks(&name, at.partition, ANSWER).map_err(Failure::from) {
                 Ok((_, end)) => return Ok(end),
+                // The client remembers how many partitions a topic has for a quarter of an hour; another node may have given it more.
+                Err(failure) if failure.is(RDKafkaErrorCode::UnknownPartition) && !looked_anew => {
+                    looked_anew = true;
+                    let known = self.client.inner().fetch_metadata(Some(&name), ANSWER).map_err(Failure::from);
+                    known.map_err(|failure| failure.of_topic("ask for the end of", &at.topic))?;
+                }
                 // As above; a topic that is not there is no such case here, since nobody waits for it.
                 Err(failure)
                     if (failure.is(RDKafkaErrorCode::NotLeaderForPartition)

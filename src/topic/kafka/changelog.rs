@@ -4,7 +4,7 @@
 //! what is read back is cut anew, a key once a block. The subtle thing: a block's number may be lower than the truth, never higher, for
 //! entries hold whole states and applying one again changes nothing.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use bytes::Bytes;
 
@@ -16,6 +16,8 @@ use crate::types::TopicName;
 
 /// Ends the name of every changelog topic.
 const SUFFIX: &str = "-changelog";
+/// Any seeds will do.
+const HASHER: ahash::RandomState = ahash::RandomState::with_seeds(1, 2, 3, 4);
 /// Longest name of a topic.
 const MAX_NAME: usize = 249;
 
@@ -45,16 +47,37 @@ pub(super) fn belongs(topic: &TopicName, owner: &str) -> bool {
 
 /// Records of a changelog as a block, each key once with its last state.
 pub(super) fn block_of(batch: &RawBatch) -> Result<Bytes, TopicError> {
-    let mut last: HashMap<&[u8], usize> = HashMap::with_capacity(batch.len());
-    for row in 0..batch.len() {
-        last.insert(batch.keys.value(row), row);
+    // From the end, so that a key's last state is met first.
+    let mut seen: HashSet<&[u8], ahash::RandomState> = HashSet::with_capacity_and_hasher(batch.len(), HASHER);
+    let mut last = vec![false; batch.len()];
+    for row in (0..batch.len()).rev() {
+        last[row] = seen.insert(batch.keys.value(row));
     }
-    let mut block = BlockWriter::with_capacity(last.len(), batch.byte_size());
-    for row in 0..batch.len() {
-        let key = batch.keys.value(row);
-        if last.get(key) == Some(&row) {
-            block.push(key, batch.values.is_valid(row).then(|| batch.values.value(row)))?;
-        }
+    let mut block = BlockWriter::with_capacity(seen.len(), batch.values.value_data().len());
+    for row in (0..batch.len()).filter(|&row| last[row]) {
+        block.push(batch.keys.value(row), batch.values.is_valid(row).then(|| batch.values.value(row)))?;
     }
     block.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topic::changelog_block::Block;
+
+    #[test]
+    fn a_block_has_each_key_once_with_its_last_state() {
+        let values: [Option<&[u8]>; 5] = [Some(b"1"), Some(b"2"), None, Some(b"4"), None];
+        let batch = RawBatch {
+            offsets: vec![3, 4, 7, 8, 9].into(),
+            timestamps: vec![0; 5].into(),
+            keys: [b"a", b"b", b"a", b"c", b"b"].into_iter().map(|key| Some(key.as_slice())).collect(),
+            values: values.into_iter().collect(),
+            headers: None,
+            arrivals: None,
+        };
+        let block = Block::open(&block_of(&batch).unwrap()).unwrap();
+        let entries: Vec<_> = block.iter().collect();
+        assert_eq!(entries, [(&b"a"[..], None), (b"c", Some(&b"4"[..])), (b"b", None)]);
+    }
 }

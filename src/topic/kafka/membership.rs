@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::TopicPartitionList;
 
 use super::Shared;
@@ -40,9 +41,16 @@ impl State {
     }
 }
 
+/// How long the group waits for the commit that is under way when it takes partitions: longer than one takes.
+const COMMIT: Duration = Duration::from_millis(1000);
+
 /// This node's place in the group of a query.
 #[derive(Default)]
-pub(super) struct Membership(Mutex<State>);
+pub(super) struct Membership {
+    state: Mutex<State>,
+    /// held while a commit is under way
+    commits: Mutex<()>,
+}
 
 impl Membership {
     /// What the coordinator's word does: tells the watchers of `topics` after it is noted.
@@ -56,12 +64,14 @@ impl Membership {
                 .filter_map(|e| Some(TopicPartition::new(own(e.topic())?, e.partition())))
                 .collect();
             tracing::debug!(given, partitions = mine.len(), "the group gave or took partitions");
-            let mut state = membership.0.lock();
+            // One that is under way is of the generation that ends when this returns; were it refused, its tasks would begin anew.
+            let under_way = membership.commits.try_lock_for(COMMIT);
+            let mut state = membership.state.lock();
             state.number += 1;
             state.mine = given.then_some(mine);
             state.changed = true;
             state.trouble = state.trouble.take().filter(|trouble| !state.is_over(trouble));
-            drop(state);
+            drop((state, under_way));
             // What is read, and from where, is up to those who read; until they ask, nothing is.
             let done = if given { consumer.assign(&TopicPartitionList::new()) } else { consumer.unassign() };
             if let Err(failure) = done {
@@ -71,9 +81,14 @@ impl Membership {
         })
     }
 
+    /// To be held while a commit is under way, from before it is asked whose it is.
+    pub fn commits(&self) -> MutexGuard<'_, ()> {
+        self.commits.lock()
+    }
+
     /// See [`crate::topic::Session::tenure`].
     pub fn tenure(&self, inputs: &[TopicPartition]) -> Tenure {
-        let state = self.0.lock();
+        let state = self.state.lock();
         match &state.mine {
             None => Tenure::Undecided,
             Some(mine) if inputs.iter().all(|at| mine.contains(at)) => Tenure::Here(state.number),
@@ -83,12 +98,12 @@ impl Membership {
 
     /// Notes why the group, or a topic in it, gives nothing.
     pub fn note_trouble(&self, topic: Option<TopicName>, error: TopicError) {
-        self.0.lock().trouble = Some(Trouble { topic, error });
+        self.state.lock().trouble = Some(Trouble { topic, error });
     }
 
     /// Notes that a topic is read.
     pub fn note_read(&self, topic: &TopicName) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.trouble.as_ref().is_some_and(|trouble| trouble.topic.as_ref() == Some(topic)) {
             state.trouble = None;
         }
@@ -96,23 +111,23 @@ impl Membership {
 
     /// Why nothing of what a task reads is given to this node, with the topic if it is one alone that cannot be had.
     pub fn trouble(&self) -> Option<(Option<TopicName>, TopicError)> {
-        self.0.lock().trouble.clone().map(|trouble| (trouble.topic, trouble.error))
+        self.state.lock().trouble.clone().map(|trouble| (trouble.topic, trouble.error))
     }
 
     /// True for the tenure of now.
     pub fn is_now(&self, tenure: u64) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         state.mine.is_some() && state.number == tenure
     }
 
     /// True if a partition is this node's.
     pub fn has(&self, at: &TopicPartition) -> bool {
-        self.0.lock().mine.as_ref().is_some_and(|mine| mine.contains(at))
+        self.state.lock().mine.as_ref().is_some_and(|mine| mine.contains(at))
     }
 
     /// True once after each change.
     pub fn take_change(&self) -> bool {
-        std::mem::take(&mut self.0.lock().changed)
+        std::mem::take(&mut self.state.lock().changed)
     }
 }
 

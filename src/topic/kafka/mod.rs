@@ -156,9 +156,18 @@ impl KafkaLog {
     /// If Kafka cannot be reached, a property is refused, or the state directory is in use or unreadable.
     pub fn open(options: KafkaOptions, clock: Arc<dyn Clock>) -> Result<Arc<Self>, TopicError> {
         let options = options.checked()?;
-        let local = EmbeddedLog::open(&options.state_dir, LogOptions::default(), clock.clone())?;
+        // Each waits for others, the one for the disk and the other for the brokers.
+        let (local, admin) = std::thread::scope(|scope| {
+            let local = || EmbeddedLog::open(&options.state_dir, LogOptions::default(), clock.clone());
+            let opening = std::thread::Builder::new().name("open-local".to_owned()).spawn_scoped(scope, local);
+            let opening =
+                opening.map_err(|e| TopicError::Io { what: "start a thread".into(), reason: e.to_string() })?;
+            let admin = Admin::open(&options);
+            // What panicked there panics here.
+            let local = opening.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok::<_, TopicError>((local, admin?))
+        })?;
         let node = node_id(&options)?;
-        let admin = Admin::open(&options)?;
         let shared = Arc::new(Shared {
             options,
             admin,

@@ -96,6 +96,8 @@ impl KafkaOptions {
     fn base(&self, ours: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "riverrun");
+        // Half of it is also how long a client waits between its first connections, which a start needs several of; it grows if they fail.
+        config.set("reconnect.backoff.ms", "20");
         for (name, value) in ours {
             config.set(*name, *value);
         }

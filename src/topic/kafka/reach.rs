@@ -1,6 +1,6 @@
 //! Whether Kafka lets us in, asked once at the start: what is wrong with names, certificates or passwords is said at once and in words.
 //!
-//! Asks nothing else. The subtle thing: librdkafka takes every failure for one that may pass and tries again, which is right later on; here a
+//! Gives the client that got in, so that the next question needs no new connection. The subtle thing: librdkafka takes every failure for one that may pass and tries again, which is right later on; here a
 //! refused handshake or login ends the start.
 
 use std::time::{Duration, Instant};
@@ -30,8 +30,9 @@ struct Heard {
     last: Option<String>,
 }
 
+/// Keeps in mind what the client said while it tried to get in; afterwards nobody asks, and nothing is told.
 #[derive(Default)]
-struct Listener(Mutex<Heard>);
+pub(super) struct Listener(Mutex<Heard>);
 
 impl ClientContext for Listener {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -54,18 +55,18 @@ impl ClientContext for Listener {
 
 impl ConsumerContext for Listener {}
 
-/// Asks for the cluster's topics.
+/// Asks for the cluster's topics; gives a client that reads what is committed.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) fn reach(options: &KafkaOptions) -> Result<(), TopicError> {
+pub(super) fn reach(options: &KafkaOptions) -> Result<BaseConsumer<Listener>, TopicError> {
     let what = format!("Kafka at {} cannot be reached", options.bootstrap_servers);
     let failed = |reason: String| TopicError::Io { what: what.clone(), reason };
     let probe: BaseConsumer<Listener> =
         options.admin().create_with_context(Listener::default()).map_err(|e| failed(Failure::from(e).reason))?;
     let deadline = Instant::now() + ANSWER;
     loop {
-        let Err(error) = probe.fetch_metadata(None, TRY) else { return Ok(()) };
+        let Err(error) = probe.fetch_metadata(None, TRY) else { return Ok(probe) };
         // Lets the client tell what it met, one thing a call.
         for _ in 0..EVENTS {
             let _ = probe.poll(Duration::ZERO);

@@ -25,9 +25,9 @@ use crate::types::TopicName;
 /// Time between commits under load, in ms.
 const INTERVAL_MS: i64 = 100;
 /// Time between commits when inputs are drained, in ms.
-const DRAINED_MS: i64 = 20;
+const DRAINED_MS: i64 = 5;
 /// The same without transactions, where a commit costs little and is chosen for its speed.
-const PLAIN_DRAINED_MS: i64 = 5;
+const PLAIN_DRAINED_MS: i64 = 1;
 /// Outputs are in memory twice while a transaction is open, so tasks commit before they have many of them.
 const OUTPUT_BYTES: usize = 3 << 20;
 
@@ -235,11 +235,12 @@ impl Committer {
 
     fn commit(&mut self, taken: VecDeque<Handed>) {
         // First the member's generation, then whether the tenures still stand: so the generation is theirs.
+        let _under_way = self.membership.commits();
         let members = MembersNow { owner: self.owner.clone(), feeder: self.main.clone(), member: self.main.member() };
         let (mut commits, mut told) = (Vec::with_capacity(taken.len()), Vec::with_capacity(taken.len()));
         for (tenure, commit, done) in taken {
             if !self.membership.is_now(tenure) {
-                done(Err(TopicError::Aborted("its partitions were given to another node".to_owned())));
+                done(Err(TopicError::Unsent("the group gives its partitions anew".to_owned())));
                 continue;
             }
             match Writer::check(&self.shared, &commit) {

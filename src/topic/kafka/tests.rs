@@ -234,7 +234,7 @@ fn nodes_share_the_partitions_of_a_query() {
     let b = second.session(&owner, &["t".into()]).unwrap().unwrap();
     wait_until("the second node's share", || here(&a) == 1 && here(&b) == 1);
     // What was begun before the change may not be committed after it.
-    assert!(matches!(commit_position(&*a, before, &places[0], 7), Err(TopicError::Aborted(_))));
+    assert!(matches!(commit_position(&*a, before, &places[0], 7), Err(TopicError::Unsent(_))));
     assert_eq!(
         second.positions(&owner).unwrap(),
         BTreeMap::from([(places[0].clone(), Position { offset: 1, consumed: 0 })])

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{Array, AsArray};
 use rdkafka::TopicPartitionList;
+use rdkafka::error::RDKafkaErrorCode;
 
 use super::changelog;
 use super::columns::time_to_kafka;
@@ -21,6 +22,8 @@ use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, Topic
 
 /// How long a step of a transaction may take before it has failed.
 const STEP: Duration = Duration::from_secs(30);
+/// How long a broker is waited for before the first record is handed over, which waits on.
+const GREETING: Duration = Duration::from_millis(500);
 /// How long an abort is waited for before reports are taken.
 const ABORT_TRY: Duration = Duration::from_millis(500);
 
@@ -97,17 +100,27 @@ impl Writer {
 
     /// Applies checked commits together.
     pub fn apply(&mut self, commits: &[Commit], members: &dyn Members) -> Result<Vec<Receipt>, TopicError> {
-        let done = self.try_apply(commits, members);
-        if let Err((failure, in_transaction)) = done {
+        let is_known = self.producer.is_some();
+        let mut done = self.apply_once(commits, members);
+        // A producer may know a topic as it was before it was made anew; nothing is written then, and another one asks.
+        if is_known && done.as_ref().is_err_and(is_outdated) {
+            self.producer = None;
+            done = self.apply_once(commits, members);
+        }
+        done.map_err(|failure| TopicError::Aborted(failure.reason))
+    }
+
+    /// After a failure nothing is left of it, or a new producer ends what is.
+    fn apply_once(&mut self, commits: &[Commit], members: &dyn Members) -> Result<Vec<Receipt>, Failure> {
+        self.try_apply(commits, members).map_err(|(failure, in_transaction)| {
             let fatal = failure.fatal || !in_transaction || self.transactional.is_none() || !self.abort();
             if fatal {
                 // A new producer of the same name ends what the old one left.
                 self.producer = None;
             }
             self.shared.admin.forget_known();
-            return Err(TopicError::Aborted(failure.reason));
-        }
-        done.map_err(|(failure, _)| TopicError::Aborted(failure.reason))
+            failure
+        })
     }
 
     fn abort(&self) -> bool {
@@ -169,6 +182,8 @@ impl Writer {
         let producer = Producer::new(&self.shared.options.producer(self.transactional.as_deref()))?;
         if self.transactional.is_some() {
             again(|| producer.init_transactions(STEP))?;
+        } else {
+            producer.greet(GREETING);
         }
         self.producer = Some(producer);
         Ok(())
@@ -255,6 +270,11 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// True if a record was refused because the producer does not know of its partition.
+fn is_outdated(failure: &Failure) -> bool {
+    failure.is(RDKafkaErrorCode::UnknownPartition)
 }
 
 /// Calls until it works, fails for good, or takes too long.

@@ -269,6 +269,19 @@ impl Producer {
         self.reports().lock().failure.take().map_or(Ok(()), Err)
     }
 
+    /// Waits, at most so long, until a broker is there. An idempotent producer asks for its id half a second after it was made and then as
+    /// often, or when a broker has told it of the cluster, as it is asked to here: so the first record need not wait for that.
+    pub fn greet(&self, timeout: Duration) {
+        let mut cluster = ptr::null();
+        // SAFETY: the client is alive; no topic is asked for, and what comes is ours to destroy if the call succeeds.
+        unsafe {
+            let asked = rd::rd_kafka_metadata(self.rk.as_ptr(), 0, ptr::null_mut(), &mut cluster, millis(timeout));
+            if asked == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+                rd::rd_kafka_metadata_destroy(cluster);
+            }
+        }
+    }
+
     /// Starts counting anew.
     pub fn forget_reports(&self) {
         *self.reports().lock() = Reports::default();
