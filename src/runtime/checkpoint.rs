@@ -509,6 +509,11 @@ fn restore_store(
         shared.restores.advance(sub, id.partition, &id.name, Some(next_block), now_ms());
     }
     shared.restores.advance(sub, id.partition, &id.name, None, now_ms());
-    tracing::info!(store = %id, here = from, read = next_block - from, "a store is restored");
+    let read = next_block - from;
+    match (from, read) {
+        // a new one is no news
+        (0, 0) => tracing::debug!(store = %id, "a store begins empty"),
+        _ => tracing::info!(store = %id, here = from, read, "a store is restored"),
+    }
     Ok(StoreMark { id, next_block, written: from, block_bytes, overlay })
 }
