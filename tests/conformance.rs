@@ -81,13 +81,7 @@ fn passing_cases_pass_in_every_mode() {
         (Batching::Random, true),
     ] {
         let report = score(&folder, batching, restart, Some(names.clone()));
-        let failed: Vec<String> = report
-            .cases
-            .iter()
-            .filter_map(|c| {
-                c.failure.as_ref().map(|f| format!("{}: {}\n    {}", c.name, f.headline, f.detail.join("\n    ")))
-            })
-            .collect();
+        let failed = report.failures();
         let shown = failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
         assert!(
             failed.is_empty(),

@@ -302,16 +302,7 @@ impl Expected {
         let log = open(dir);
         for (topic, expected) in &self.streams {
             for (partition, (found, expected)) in contents(&*log, topic, PARTITIONS).iter().zip(expected).enumerate() {
-                let first = found.iter().zip(expected).position(|(a, b)| a != b);
-                let at = first.unwrap_or(found.len().min(expected.len()));
-                assert!(
-                    found == expected,
-                    "{what}: {topic}-{partition} has {} records instead of {}; the first other one is at {at}: {:?} instead of {:?}",
-                    found.len(),
-                    expected.len(),
-                    found.get(at).map(show),
-                    expected.get(at).map(show),
-                );
+                same_records(found, expected, &format!("{what}: {topic}-{partition}"));
             }
         }
         for (topic, expected) in &self.tables {
@@ -329,6 +320,20 @@ impl Expected {
             }
         }
     }
+}
+
+/// Fails at the first record that is another one.
+pub(crate) fn same_records(found: &[Record], expected: &[Record], what: &str) {
+    let first = found.iter().zip(expected).position(|(a, b)| a != b);
+    let at = first.unwrap_or(found.len().min(expected.len()));
+    assert!(
+        found == expected,
+        "{what} has {} records instead of {}; the first other one is at {at}: {:?} instead of {:?}",
+        found.len(),
+        expected.len(),
+        found.get(at).map(show),
+        expected.get(at).map(show),
+    );
 }
 
 fn show((key, value, at): &Record) -> String {

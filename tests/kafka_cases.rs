@@ -41,13 +41,7 @@ fn cases_pass_on_a_broker_as_well() {
     let names: BTreeSet<String> =
         passing.into_iter().step_by(every).filter(|name| NOT_ALIKE.iter().all(|(other, _)| name != other)).collect();
     let report = score(&folder, Some(&brokers), Some(names.clone()));
-    let failed: Vec<String> = report
-        .cases
-        .iter()
-        .filter_map(|c| {
-            c.failure.as_ref().map(|f| format!("{}: {}\n    {}", c.name, f.headline, f.detail.join("\n    ")))
-        })
-        .collect();
+    let failed = report.failures();
     println!("cases on a broker: {} of {}", names.len() - failed.len(), names.len());
     assert!(failed.is_empty(), "{} of {} failed\n{}", failed.len(), names.len(), failed.join("\n"));
 }

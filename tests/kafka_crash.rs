@@ -27,7 +27,7 @@ use riverrun::engine::{Engine, EngineConfig};
 use riverrun::topic::partitioner::partition_for;
 use riverrun::topic::{Append, Cleanup, Commit, Log, TopicPartition, TopicSpec};
 
-use crate::crash::{Record, contents};
+use crate::crash::{Record, contents, same_records};
 
 const PARTITIONS: i32 = 12;
 const NODES: usize = 3;
@@ -435,24 +435,10 @@ impl Outputs {
     fn compare(&self, found: &Self, what: &str) {
         for (topic, expected) in &self.0 {
             for (partition, (expected, found)) in expected.iter().zip(&found.0[topic]).enumerate() {
-                let first = found.iter().zip(expected).position(|(a, b)| a != b);
-                let at = first.unwrap_or(found.len().min(expected.len()));
-                assert!(
-                    found == expected,
-                    "{what}: {topic}-{partition} has {} records instead of {}; the first other one is at {at}: {:?} instead of {:?}",
-                    found.len(),
-                    expected.len(),
-                    found.get(at).map(show),
-                    expected.get(at).map(show),
-                );
+                same_records(found, expected, &format!("{what}: {topic}-{partition}"));
             }
         }
     }
-}
-
-fn show((key, value, at): &Record) -> String {
-    let text = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|b| String::from_utf8_lossy(b).into_owned());
-    format!("{:?} {:?} at {at}", text(key), text(value))
 }
 
 /// Runs the queries undisturbed, then again and again until all `events` have happened; the outputs are the same each time.

@@ -18,13 +18,7 @@ fn our_tests_pass_in_every_mode() {
         for restart in [false, true] {
             let options = Options { batching, restart, seed: 1, ..Options::default() };
             let report = run(&[folder()], &options).unwrap_or_else(|e| panic!("{e}"));
-            let failed: Vec<_> = report
-                .cases
-                .iter()
-                .filter_map(|c| {
-                    c.failure.as_ref().map(|f| format!("{}: {}\n  {}", c.name, f.headline, f.detail.join("\n  ")))
-                })
-                .collect();
+            let failed = report.failures();
             assert!(failed.is_empty(), "{batching:?}, restart {restart}\n{}", failed.join("\n"));
             assert!(report.positives.0 > 20 && report.refusals.0 > 10, "there are tests");
         }

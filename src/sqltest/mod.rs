@@ -119,6 +119,15 @@ impl Report {
     pub fn passed(&self) -> bool {
         self.cases.iter().all(|case| case.failure.is_none())
     }
+
+    /// Each test that failed, with what was expected and found, indented.
+    pub fn failures(&self) -> Vec<String> {
+        let told = |case: &CaseResult| {
+            let failure = case.failure.as_ref()?;
+            Some(format!("{}: {}\n    {}", case.name, failure.headline, failure.detail.join("\n    ")))
+        };
+        self.cases.iter().filter_map(told).collect()
+    }
 }
 
 /// Runs the tests of all paths.
