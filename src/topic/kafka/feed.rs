@@ -247,6 +247,8 @@ impl Feeder {
                 feed.failed = Some(Failure::from(error).of_topic("read", &at.topic));
             }
         }
+        // librdkafka keeps a partition paused over assignments, also over those of the group that came in between.
+        self.consumer.pause(&list, false);
         if let Err(failure) = self.consumer.assign(&list) {
             let error = failure.of("read from Kafka");
             feeds.feeds.values_mut().for_each(|feed| feed.failed = Some(error.clone()));

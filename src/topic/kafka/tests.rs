@@ -247,6 +247,49 @@ fn nodes_share_the_partitions_of_a_query() {
     b.close();
 }
 
+/// A member whose queues are full stops the fetching of its partitions so that it can be heard of; that must not outlast a change of the group.
+#[test]
+fn a_member_with_full_queues_reads_on_after_a_change_of_the_group() {
+    const RECORDS: usize = 64;
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let Some(options) = options(one.path()) else { return };
+    let clock = Arc::new(ManualClock::new(0));
+    let first = KafkaLog::open(options.clone(), clock.clone()).unwrap();
+    let second = KafkaLog::open(KafkaOptions { state_dir: two.path().to_owned(), ..options }, clock).unwrap();
+    make_topic(&*first, "t", 2, Cleanup::default());
+    let large = "x".repeat(512 << 10);
+    let places = [at("t"), TopicPartition::new("t", 1)];
+    for place in &places {
+        let records = vec![(None, Some(large.as_str()), 1); RECORDS / 4];
+        (0..4).for_each(|_| drop(first.commit(outputs(vec![append("t", place.partition, &records)])).unwrap()));
+    }
+    let owner = Owner::new("q");
+    let a = first.session(&owner, &["t".into()]).unwrap().unwrap();
+    let here = |session: &Arc<dyn Session>, place: &TopicPartition| {
+        matches!(session.tenure(std::slice::from_ref(place)), Tenure::Here(_))
+    };
+    wait_until("the first node's partitions", || places.iter().all(|place| here(&a, place)));
+    // One record of each, and then none: 64 MB wait, so the queues fill.
+    let limit = ReadLimit { max_records: 1, ..ReadLimit::default() };
+    let mut next = [0; 2];
+    for (place, next) in places.iter().zip(&mut next) {
+        wait_until("the first record", || {
+            *next = a.read(&owner, place, *next, limit).unwrap().next;
+            *next > 0
+        });
+    }
+    let b = second.session(&owner, &["t".into()]).unwrap().unwrap();
+    let is_shared = || places.iter().all(|place| here(&a, place) != here(&b, place));
+    wait_until("the second node's share", || is_shared() && places.iter().any(|place| here(&b, place)));
+    let kept = places.iter().position(|place| here(&a, place)).expect("it keeps one of them");
+    wait_until("the rest of what it keeps", || {
+        next[kept] = a.read(&owner, &places[kept], next[kept], limit).unwrap().next;
+        next[kept] == RECORDS as Offset
+    });
+    a.close();
+    b.close();
+}
+
 #[test]
 fn limits_of_reads_are_kept() {
     let Some(f) = fixture() else { return };
