@@ -8,7 +8,8 @@
 //! The short one, which CI runs, has one event of each kind but the broker's restart: a sole broker that is killed while it has a decided
 //! transaction forgets on its return, now and then, to end it in the partitions (its log says "Couldn't find leader endpoint for partitions … while
 //! trying to send transaction markers"; `kafka-transactions find-hanging` lists them, with a transactional id that is in state CompleteAbort). Who reads
-//! committed records, and a restored task is one, then waits there for ever. The long one draws all of them, so it may end so:
+//! committed records, and a restored task is one, then waits there for ever. The long one draws all events, and has three brokers, of which one at a
+//! time is restarted (`RIVERRUN_CRASH_BROKERS` says otherwise):
 //! `KAFKA_JARS=… RIVERRUN_CRASH_RECORDS=300000 RIVERRUN_CRASH_EVENTS=60 cargo test --release --test main kafka_crash_long -- --nocapture`;
 //! `RIVERRUN_CRASH_SEED` varies it, `RIVERRUN_CRASH_KEEP=1` keeps the nodes' folders and logs of one that failed.
 
@@ -64,6 +65,8 @@ CREATE STREAM paid WITH (KAFKA_TOPIC='paid-{round}') AS
 struct Size {
     records: usize,
     seed: u64,
+    /// of the cluster; each of them has a copy of all
+    brokers: usize,
 }
 
 impl Size {
@@ -72,7 +75,8 @@ impl Size {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
         let events = number("RIVERRUN_CRASH_EVENTS")? as usize;
         let records = number("RIVERRUN_CRASH_RECORDS").unwrap_or(20_000) as usize;
-        Some((Self { records, seed: number("RIVERRUN_CRASH_SEED").unwrap_or(1) }, events))
+        let brokers = number("RIVERRUN_CRASH_BROKERS").unwrap_or(3) as usize;
+        Some((Self { records, seed: number("RIVERRUN_CRASH_SEED").unwrap_or(1), brokers }, events))
     }
 }
 
@@ -85,31 +89,33 @@ enum Event {
     Suspend { node: usize },
     /// SIGTERM, and a new start
     Restart { node: usize },
-    /// the broker is stopped and started
-    Broker { kill: bool },
+    /// a broker is stopped and started
+    Broker { broker: usize, kill: bool },
 }
 
 impl Event {
-    fn draw(random: &mut StdRng) -> Self {
+    fn draw(random: &mut StdRng, brokers: usize) -> Self {
         let node = random.random_range(0..NODES);
         match random.random_range(0..8) {
             0..=2 => Self::Kill { node, fresh: random.random_range(0..3) == 0 },
             3..=5 => Self::Suspend { node },
             6 => Self::Restart { node },
-            _ => Self::Broker { kill: random.random_range(0..2) == 0 },
+            _ => Self::Broker { broker: random.random_range(0..brokers), kill: random.random_range(0..2) == 0 },
         }
     }
 }
 
-/// A broker that this test alone uses; gone when dropped.
+/// A cluster that this test alone uses; gone when dropped.
 struct Broker {
     home: tempfile::TempDir,
+    /// of all nodes of the cluster
     address: String,
+    nodes: usize,
 }
 
 impl Broker {
     /// `None` if there is nothing to start one with.
-    fn start() -> Option<Self> {
+    fn start(nodes: usize) -> Option<Self> {
         if std::env::var_os("KAFKA_JARS").is_none_or(|value| value.is_empty()) {
             assert!(std::env::var("CI").as_deref() != Ok("true"), "CI needs a broker: KAFKA_JARS names no folder");
             eprintln!("not checked: KAFKA_JARS is not set");
@@ -117,10 +123,10 @@ impl Broker {
         }
         let home = tempfile::tempdir().expect("a folder");
         // Below the ports that systems give to clients, which may connect to themselves there while the broker is away.
-        let port = (0..100).map(|_| rand::rng().random_range(20_000..30_000)).find(|port| is_free(*port));
+        let port = (0..100).map(|_| rand::rng().random_range(20_000..30_000)).find(|port| are_free(*port, nodes));
         let port = port.expect("a port is free");
-        let mut broker = Self { home, address: String::new() };
-        broker.address = broker.call(&["start", "--port", &port.to_string()]);
+        let mut broker = Self { home, address: String::new(), nodes };
+        broker.address = broker.call(&["start", "--nodes", &nodes.to_string(), "--port", &port.to_string()]);
         Some(broker)
     }
 
@@ -145,18 +151,18 @@ impl Drop for Broker {
     }
 }
 
-/// True if a broker and its controller could listen there.
-fn is_free(port: u16) -> bool {
-    [port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+/// True if so many brokers and their controllers could listen from there on.
+fn are_free(port: u16, nodes: usize) -> bool {
+    let mut ports = (port..).step_by(10).take(nodes).flat_map(|port| [port, port + 1]);
+    ports.all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
 }
 
 /// Writes the input: orders, payments some seconds after most of them, and users.
-fn load(log: &Arc<dyn Log>, size: &Size) {
+fn load(log: &Arc<dyn Log>, size: &Size, replicas: i16) {
     for topic in ["orders", "payments", "users"] {
         // Not compacted, or later rounds would read another input than earlier ones.
         let cleanup = Cleanup::default();
-        log.create_topic(&TopicSpec { name: topic.into(), partitions: PARTITIONS, replicas: 1, cleanup })
-            .expect("made");
+        log.create_topic(&TopicSpec { name: topic.into(), partitions: PARTITIONS, replicas, cleanup }).expect("made");
     }
     let mut random = StdRng::seed_from_u64(size.seed);
     let mut rows: BTreeMap<(&str, i32), Vec<(String, Option<String>, i64)>> = BTreeMap::new();
@@ -196,6 +202,7 @@ fn load(log: &Arc<dyn Log>, size: &Size) {
 struct Node {
     dir: PathBuf,
     brokers: String,
+    replicas: usize,
     service: String,
     child: Option<Child>,
 }
@@ -208,8 +215,10 @@ impl Node {
         command.args(["server", "--listen", "127.0.0.1:0", "--bootstrap-servers", &self.brokers]);
         command.args(["--service-id", &self.service, "--data-dir"]).arg(&self.dir);
         let timeout = format!("consumer.session.timeout.ms={}", SESSION_TIMEOUT.as_millis());
+        let replicas = format!("ksql.internal.topic.replicas={}", self.replicas);
         for set in [
             "auto.offset.reset=earliest",
+            &replicas,
             "commit.interval.ms=50",
             &timeout,
             "consumer.heartbeat.interval.ms=300",
@@ -266,15 +275,21 @@ impl Drop for Node {
 }
 
 /// Puts the queries into the command topic of a service; nothing is read before its nodes start.
-fn declare(brokers: &str, folder: &Path, name: &str) {
-    let engine = open(brokers, &folder.join(format!("{name}-declared")), &format!("{name}_"));
+fn declare(broker: &Broker, folder: &Path, name: &str) {
+    let engine = open(broker, &folder.join(format!("{name}-declared")), &format!("{name}_"));
     engine.session().execute(&statements(name)).unwrap_or_else(|e| panic!("{}", e.diagnostic));
     engine.close().unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// An engine that runs no queries.
-fn open(brokers: &str, dir: &Path, service: &str) -> Engine {
-    let set = [("bootstrap.servers", brokers), ("ksql.service.id", service), ("auto.offset.reset", "earliest")];
+fn open(broker: &Broker, dir: &Path, service: &str) -> Engine {
+    let replicas = broker.nodes.to_string();
+    let set = [
+        ("bootstrap.servers", broker.address.as_str()),
+        ("ksql.service.id", service),
+        ("ksql.internal.topic.replicas", &replicas),
+        ("auto.offset.reset", "earliest"),
+    ];
     let engine = Engine::open(EngineConfig {
         data_dir: Some(dir.to_owned()),
         properties: set.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
@@ -294,10 +309,11 @@ struct Round<'a> {
 
 impl<'a> Round<'a> {
     fn start(broker: &'a Broker, log: &'a Arc<dyn Log>, folder: &Path, name: &str, nodes: usize) -> Self {
-        declare(&broker.address, folder, name);
+        declare(broker, folder, name);
         let node = |n| Node {
             dir: folder.join(format!("{name}-{n}")),
             brokers: broker.address.clone(),
+            replicas: broker.nodes,
             service: format!("{name}_"),
             child: None,
         };
@@ -367,9 +383,10 @@ impl<'a> Round<'a> {
                 self.nodes[node].stop();
                 self.nodes[node].start();
             }
-            Event::Broker { kill } => {
-                self.broker.call(&[if kill { "kill9" } else { "stop" }, "0"]);
-                self.broker.call(&["start-node", "0"]);
+            Event::Broker { broker, kill } => {
+                let which = broker.to_string();
+                self.broker.call(&[if kill { "kill9" } else { "stop" }, &which]);
+                self.broker.call(&["start-node", &which]);
             }
         }
     }
@@ -443,12 +460,12 @@ impl Outputs {
 
 /// Runs the queries undisturbed, then again and again until all `events` have happened; the outputs are the same each time.
 fn check(size: &Size, events: &[Event]) {
-    let Some(broker) = Broker::start() else { return };
+    let Some(broker) = Broker::start(size.brokers) else { return };
     let mut folder = tempfile::tempdir().expect("a folder");
     folder.disable_cleanup(std::env::var_os("RIVERRUN_CRASH_KEEP").is_some());
-    let reader = open(&broker.address, &folder.path().join("reader"), "reader_");
+    let reader = open(&broker, &folder.path().join("reader"), "reader_");
     let log = reader.log();
-    load(log, size);
+    load(log, size, i16::try_from(size.brokers).expect("a few"));
 
     let undisturbed = Round::start(&broker, log, folder.path(), "calm", 1);
     let expected = undisturbed.finish();
@@ -479,7 +496,7 @@ fn kafka_crash_short_loses_and_doubles_nothing() {
         Event::Kill { node: 2, fresh: true },
         Event::Restart { node: 1 },
     ];
-    check(&Size { records: 20_000, seed: 1 }, &events);
+    check(&Size { records: 20_000, seed: 1, brokers: 1 }, &events);
 }
 
 #[test]
@@ -489,6 +506,6 @@ fn kafka_crash_long_loses_and_doubles_nothing() {
         return;
     };
     let mut random = StdRng::seed_from_u64(size.seed);
-    let events: Vec<Event> = (0..events).map(|_| Event::draw(&mut random)).collect();
+    let events: Vec<Event> = (0..events).map(|_| Event::draw(&mut random, size.brokers)).collect();
     check(&size, &events);
 }

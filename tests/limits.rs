@@ -123,40 +123,61 @@ CREATE TABLE l (id STRING PRIMARY KEY, f STRING, n BIGINT) WITH (kafka_topic='l'
 CREATE TABLE r (k STRING PRIMARY KEY, v BIGINT) WITH (kafka_topic='r', value_format='JSON', partitions=1);
 CREATE TABLE o WITH (kafka_topic='o') AS SELECT l.id AS id, n, v FROM l JOIN r ON l.f = r.k;";
 
-fn append(engine: &Engine, topic: &str, rows: impl Iterator<Item = (String, String)>) {
-    let (keys, values): (Vec<_>, Vec<_>) = rows.unzip();
+/// Appends records: key, value, time.
+fn append(engine: &Engine, topic: &str, rows: impl Iterator<Item = (String, String, i64)>) {
+    let rows: Vec<_> = rows.collect();
     let append = Append {
         to: TopicPartition::new(topic, 0),
-        timestamps: vec![0; keys.len()].into(),
-        keys: BinaryArray::from_iter_values(keys),
-        values: BinaryArray::from_iter_values(values),
+        timestamps: rows.iter().map(|row| row.2).collect(),
+        keys: BinaryArray::from_iter_values(rows.iter().map(|row| &row.0)),
+        values: BinaryArray::from_iter_values(rows.iter().map(|row| &row.1)),
         headers: None,
     };
     engine.log().commit(Commit { outputs: vec![append], ..Commit::default() }).expect("the log takes it");
 }
 
-/// One row to which many refer (`benches/many_outputs.rs` has a million, and looks at the whole process): its results are held for readers
-/// until they are written behind, as their bytes and little more, also when the tasks are thrown away between pages.
+const FINAL: &str = "SET 'auto.offset.reset' = 'earliest';
+CREATE STREAM s (k STRING KEY, n BIGINT) WITH (kafka_topic='s', value_format='JSON', partitions=1);
+CREATE TABLE o WITH (kafka_topic='o') AS SELECT k, COUNT(*) AS n FROM s
+WINDOW TUMBLING (SIZE 1 SECOND, RETENTION 10000000 SECONDS, GRACE PERIOD 1000000 SECONDS) GROUP BY k EMIT FINAL;";
+
+/// Gives what a result takes of the memory for state, after one record with `results` of them came after others.
+fn bytes_each(statements: &str, results: usize, abort: bool, others: &dyn Fn(&Engine), one: &dyn Fn(&Engine)) -> usize {
+    let clock = Arc::new(ManualClock::new(0));
+    let config = EngineConfig { manual: true, clock: Some(clock), ..EngineConfig::default() };
+    let engine = Engine::open(config).expect("opens");
+    engine.session().execute(statements).unwrap_or_else(|e| panic!("{}", e.diagnostic));
+    let id = engine.catalog().queries().next().expect("a query").id.clone();
+    others(&engine);
+    engine.runtime().pump(&id, &|_| None).expect("it runs");
+    let before = engine.runtime().memory_bytes();
+    one(&engine);
+    while abort && engine.runtime().pump_step(&id, &|_| None).expect("it runs") {
+        engine.runtime().abort(&id).expect("it runs");
+    }
+    engine.runtime().pump(&id, &|_| None).expect("it runs");
+    let Bounds { end, .. } = engine.log().bounds(&TopicPartition::new("o", 0)).expect("it is there");
+    assert_eq!(end, results as i64);
+    engine.runtime().memory_bytes().saturating_sub(before) / results
+}
+
+/// One row to which many refer, and one after which many windows are over (`benches/many_outputs.rs` has a million, and looks at the whole
+/// process): the join's results are held for readers until they are written behind, as their bytes and little more, also when the tasks are
+/// thrown away between pages; final results are not held at all.
 #[test]
 fn one_record_with_many_outputs_takes_little_memory() {
     let rows = 30_000;
     for abort in [false, true] {
-        let clock = Arc::new(ManualClock::new(0));
-        let config = EngineConfig { manual: true, clock: Some(clock), ..EngineConfig::default() };
-        let engine = Engine::open(config).expect("opens");
-        engine.session().execute(FOREIGN_KEY).unwrap_or_else(|e| panic!("{}", e.diagnostic));
-        let id = engine.catalog().queries().next().expect("a query").id.clone();
-        append(&engine, "l", (0..rows).map(|n| (format!("{n:08}"), format!("{{\"F\":\"a\",\"N\":{n}}}"))));
-        engine.runtime().pump(&id, &|_| None).expect("it runs");
-        let before = engine.runtime().memory_bytes();
-        append(&engine, "r", [("a".to_owned(), "{\"V\":7}".to_owned())].into_iter());
-        while abort && engine.runtime().pump_step(&id, &|_| None).expect("it runs") {
-            engine.runtime().abort(&id).expect("it runs");
-        }
-        engine.runtime().pump(&id, &|_| None).expect("it runs");
-        let Bounds { end, .. } = engine.log().bounds(&TopicPartition::new("o", 0)).expect("it is there");
-        assert_eq!(end, rows);
-        let each = engine.runtime().memory_bytes().saturating_sub(before) / rows as usize;
-        assert!(each < 64, "{each} bytes a result");
+        let lefts = |engine: &Engine| {
+            append(engine, "l", (0..rows).map(|n| (format!("{n:08}"), format!("{{\"F\":\"a\",\"N\":{n}}}"), 0)));
+        };
+        let right = |engine: &Engine| append(engine, "r", [("a".into(), "{\"V\":7}".into(), 0)].into_iter());
+        let each = bytes_each(FOREIGN_KEY, rows, abort, &lefts, &right);
+        assert!(each < 64, "{each} bytes a result of a join");
+        let row = |second: usize| ("k".to_owned(), "{\"N\":1}".to_owned(), 1000 * second as i64);
+        let windows = |engine: &Engine| append(engine, "s", (0..rows).map(row));
+        let jump = |engine: &Engine| append(engine, "s", [row(2_000_000)].into_iter());
+        let each = bytes_each(FINAL, rows, abort, &windows, &jump);
+        assert!(each < 8, "{each} bytes a final result");
     }
 }

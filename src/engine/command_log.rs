@@ -124,9 +124,17 @@ impl CommandLog {
     /// # Errors
     /// If the log says no.
     pub fn open(log: Arc<dyn Log>, service_id: &str) -> Result<Self, Diagnostic> {
+        Self::open_or_make(log, service_id, i16::MAX)
+    }
+
+    /// The same, where a new one has so many replicas; `i16::MAX`: as many as the brokers give by default.
+    ///
+    /// # Errors
+    /// If the log says no.
+    pub fn open_or_make(log: Arc<dyn Log>, service_id: &str, replicas: i16) -> Result<Self, Diagnostic> {
         let topic = Self::topic_of(service_id);
         if log.describe(&topic)?.is_none() {
-            let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas: 1, cleanup: Cleanup::default() };
+            let spec = TopicSpec { name: topic.clone(), partitions: 1, replicas, cleanup: Cleanup::default() };
             match log.create_topic(&spec) {
                 // another node made it at the same moment
                 Ok(()) | Err(TopicError::Exists(_)) => {}

@@ -203,11 +203,18 @@ fn warned(warning: String) -> Effect {
     Effect { warning: Some(warning), ..Effect::default() }
 }
 
-/// Finds or plans the topic a source reads; gives its partitions.
+/// Replicas of a topic that is not said to have so many: as many as that of the first source of the query, whose loss would cost as much.
+fn inherited_replicas(reads: Option<&SourceName>, ctx: &EffectContext<'_>) -> Result<i16, Diagnostic> {
+    let Some(source) = reads.and_then(|name| ctx.catalog.source(name.as_str())) else { return Ok(i16::MAX) };
+    Ok(ctx.topics.topic(&source.topic)?.map_or(i16::MAX, |topic| topic.replicas))
+}
+
+/// Finds or plans the topic a source reads; gives its partitions. Without REPLICAS a new one has `inherited`, `i16::MAX` for what the brokers
+/// give by default; `None` if it must be there already or PARTITIONS be given.
 fn topic_for(
     source: &Source,
     with: &crate::analyzer::properties::WithClause,
-    required: bool,
+    inherited: Option<i16>,
     ctx: &EffectContext<'_>,
     at: Span,
 ) -> Result<(i32, Option<TopicSpec>), Diagnostic> {
@@ -225,14 +232,14 @@ fn topic_for(
         }
         return Ok((topic.partitions, None));
     }
-    let Some(partitions) = with.partitions.or((!required).then_some(source.partitions.max(1))) else {
+    let Some(partitions) = with.partitions.or(inherited.map(|_| source.partitions.max(1))) else {
         return Err(Diagnostic::user(format!("Topic '{0}' does not exist. If you want to create a new topic for the stream/table please re-run the statement providing the required 'PARTITIONS' configuration in the WITH clause (and optionally 'REPLICAS').", source.topic))
             .at(at)
             .help("for example WITH (…, PARTITIONS = 1)"));
     };
     let cleanup = Cleanup { compact: source.is_table(), retention_ms: with.retention_ms, retention_bytes: None };
-    let spec =
-        TopicSpec { name: source.topic.clone(), partitions, replicas: with.replicas.unwrap_or(1).max(1), cleanup };
+    let replicas = with.replicas.filter(|n| *n > 0).or(inherited).unwrap_or(i16::MAX);
+    let spec = TopicSpec { name: source.topic.clone(), partitions, replicas, cleanup };
     Ok((partitions, Some(spec)))
 }
 
@@ -245,7 +252,7 @@ fn create_source(statement: &ast::CreateSource, text: &str, ctx: &EffectContext<
         }
         check_replaceable(existing, &source).map_err(|e| e.at(at))?;
     }
-    let (partitions, create) = topic_for(&source, &with, true, ctx, at)?;
+    let (partitions, create) = topic_for(&source, &with, None, ctx, at)?;
     source.partitions = partitions;
     let status = status(source.kind.word(), source.name.as_str(), "create", format!("{} created", source.kind.title()));
     let mut effect = Effect { creates: create.into_iter().collect(), status: Some(status), ..Effect::default() };
@@ -357,7 +364,8 @@ fn persistent(
     let BoundSink { plan, mut sink, kind, with, query } = bound;
     let mut creates = Vec::new();
     if kind != QueryKind::InsertInto {
-        let (partitions, create) = topic_for(&sink, &with, false, ctx, at)?;
+        let replicas = inherited_replicas(query.reads.first(), ctx)?;
+        let (partitions, create) = topic_for(&sink, &with, Some(replicas), ctx, at)?;
         sink.partitions = partitions;
         creates.extend(create);
     }

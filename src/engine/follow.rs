@@ -249,7 +249,7 @@ impl Engine {
             }
             let cleanup = Cleanup { compact: source.is_table(), ..Cleanup::default() };
             let (name, partitions) = (source.topic.clone(), source.partitions);
-            self.inner.log.create_topic(&TopicSpec { name, partitions, replicas: 1, cleanup })?;
+            self.inner.log.create_topic(&TopicSpec { name, partitions, replicas: i16::MAX, cleanup })?;
         }
         Ok(())
     }

@@ -368,7 +368,7 @@ fn open_topics(
     properties: &Config,
     service_id: &str,
 ) -> Result<(CommandLog, Option<TopicName>), Diagnostic> {
-    let open_commands = || CommandLog::open(log.clone(), service_id);
+    let open_commands = || CommandLog::open_or_make(log.clone(), service_id, internal_replicas(properties));
     if !log.is_shared() {
         return Ok((open_commands()?, processing_log_topic(log, properties, service_id)?));
     }
@@ -390,7 +390,8 @@ fn processing_log_topic(
 ) -> Result<Option<TopicName>, Diagnostic> {
     let name = processing_log::topic_name(config, service_id);
     if log.describe(&name)?.is_none() {
-        let spec = TopicSpec { name: name.clone(), partitions: 1, replicas: 1, cleanup: Default::default() };
+        let replicas = internal_replicas(config);
+        let spec = TopicSpec { name: name.clone(), partitions: 1, replicas, cleanup: Default::default() };
         match log.create_topic(&spec) {
             // another node made it at the same moment
             Ok(()) | Err(TopicError::Exists(_)) => {}

@@ -30,6 +30,8 @@ pub(super) use layout::Layout;
 const ENTRY_BYTES: usize = 24;
 /// Bytes of a key in a block, about.
 const KEY_BYTES: usize = 16;
+/// Rows of the store behind that are loaded at a time.
+const LOAD_ROWS: usize = 1 << 11;
 /// Name of the number that is the operator's stream time.
 const STREAM_TIME: &str = "stream-time";
 
@@ -258,12 +260,12 @@ impl GroupStore {
     pub fn load_all(&mut self) -> Result<(), TopicError> {
         let Some(behind) = self.behind.clone().filter(|_| !self.complete) else { return Ok(()) };
         let mut failure = None;
-        behind.range(&[], Some(&[RESERVED_PREFIX]), &mut |key, row| match self.adopt(key, row) {
-            Ok(()) => true,
-            Err(error) => {
-                failure = Some(error);
-                false
-            }
+        behind.range(&[], Some(&[RESERVED_PREFIX]), &mut |key, row| {
+            let adopted = self.adopt(key, row);
+            // in portions, so that there are never two of all
+            let full = self.loads.len() >= LOAD_ROWS;
+            failure = adopted.and_then(|()| if full { self.load() } else { Ok(()) }).err();
+            failure.is_none()
         })?;
         failure.map_or(Ok(()), Err)?;
         self.load()?;

@@ -70,14 +70,22 @@ impl TimeWindows {
 
 /// What EMIT FINAL keeps beside the groups.
 struct Finals {
-    /// windows that start before this have given their results
+    /// windows that start before this have given their results, or are among `due`
     next_start: i64,
-    /// groups that are to be given out, with the row that closed their window
-    due: Vec<(Slot, u32)>,
-    /// those of pages to come
-    rest: VecDeque<(Slot, u32)>,
+    /// groups that are to be given out, with the row that closed their window; about a page of them
+    due: VecDeque<(Slot, u32)>,
+    /// the row that closed more windows than are noted yet
+    closing: Option<Closing>,
     /// start of the window and key of the last result given out
     given: (i64, Vec<u8>),
+}
+
+/// A row under which windows close; as many as time has jumped over, so they are noted a page at a time.
+#[derive(Clone, Copy)]
+struct Closing {
+    row: u32,
+    /// windows that start before this are lost
+    kept_from: i64,
 }
 
 impl WindowAggregate {
@@ -105,8 +113,8 @@ impl WindowAggregate {
             resume_at: None,
             finals: spec.emit_final.then(|| Finals {
                 next_start,
-                due: Vec::new(),
-                rest: VecDeque::new(),
+                due: VecDeque::new(),
+                closing: None,
                 given: (next_start, Vec::new()),
             }),
         })
@@ -140,12 +148,10 @@ impl WindowAggregate {
         let (from, rows) = (pending.next, pending.batch.len());
         let limit = self.core.page_limit(ctx);
         // What is due beyond a page is all due by one row, the last: so that it can be told in a word where a page ended.
-        let due = |finals: &Option<Finals>| finals.as_ref().map_or(0, |finals| finals.due.len());
-        while pending.next < rows && self.core.page.emissions.len().max(due(&self.finals)) < limit {
+        while pending.next < rows && self.core.page.emissions.len().max(self.due()) < limit {
             let row = pending.next;
             if pending.is_tick {
-                self.close_all(row, &pending, ctx);
-                pending.next += 1;
+                pending.next += usize::from(self.close_all(row, limit, &pending, ctx));
                 continue;
             }
             let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
@@ -156,13 +162,9 @@ impl WindowAggregate {
         }
         // a row that the page ends within counts as one of the page
         let to = pending.next + usize::from(self.resume_at.is_some());
-        match &mut self.finals {
+        match &self.finals {
             None => self.core.finish_page(&pending, from, to, ctx, out)?,
-            Some(finals) => {
-                self.core.finish_silently(&pending, from, to)?;
-                self.core.store.owing += finals.due.len();
-                finals.rest.extend(finals.due.drain(..));
-            }
+            Some(_) => self.core.finish_silently(&pending, from, to)?,
         }
         let owes = self.give_finals(&pending.batch.meta, ctx, out)?;
         self.expire(self.finals.is_some())?;
@@ -191,7 +193,7 @@ impl WindowAggregate {
         let stream_time = self.stream_time.unwrap_or(NO_TIME).max(time);
         if self.stream_time != Some(stream_time) {
             self.stream_time = Some(stream_time);
-            self.close(stream_time, row, pending, ctx);
+            self.close(stream_time, row, limit, pending, ctx);
         }
         let (key, hash) = (pending.keys.row(row), pending.hashes[row]);
         let mut start = self.resume_at.take().unwrap_or_else(|| self.windows.first_start(time));
@@ -215,17 +217,26 @@ impl WindowAggregate {
         Ok(true)
     }
 
-    /// Closes all windows, one after the other, so that none is passed over.
-    fn close_all(&mut self, row: usize, pending: &Pending, ctx: &mut StepContext) {
+    /// How many final results are to be given out, as far as they are noted.
+    pub(super) fn due(&self) -> usize {
+        self.finals.as_ref().map_or(0, |finals| finals.due.len())
+    }
+
+    /// Closes windows, one after the other, so that none is passed over; false if `limit` results are due before the last one.
+    fn close_all(&mut self, row: usize, limit: usize, pending: &Pending, ctx: &mut StepContext) -> bool {
         while let Some(end) = self.next_end() {
             let time = self.windows.spec.closes_at(end).max(self.stream_time.unwrap_or(NO_TIME));
             if !self.windows.spec.is_closed(end, time) {
                 // its grace is longer than time is
-                return;
+                break;
+            }
+            if self.due() >= limit {
+                return false;
             }
             self.stream_time = Some(time);
-            self.close(time, row, pending, ctx);
+            self.close(time, row, limit, pending, ctx);
         }
+        true
     }
 
     /// End of the first window that has not given its results.
@@ -244,52 +255,63 @@ impl WindowAggregate {
         ctx.lose(offset, LossKind::Late, reason);
     }
 
-    /// Notes the results that fall due when stream time reaches `stream_time` with this row.
-    fn close(&mut self, stream_time: i64, row: usize, pending: &Pending, ctx: &mut StepContext) {
+    /// Windows close, since stream time reaches `stream_time` with this row: notes the results that fall due, but for those beyond `limit`.
+    fn close(&mut self, stream_time: i64, row: usize, limit: usize, pending: &Pending, ctx: &mut StepContext) {
         let Some(finals) = &mut self.finals else { return };
-        let groups = &mut self.core.store.groups;
         let kept_from = stream_time.saturating_sub(self.windows.spec.retention_ms);
-        while let Some(start) = groups.next_start(finals.next_start) {
-            let end = start.saturating_add(self.windows.size_ms);
-            if !self.windows.spec.is_closed(end, stream_time) {
-                break;
-            }
+        finals.closing = Some(Closing { row: row as u32, kept_from });
+        self.note_due(limit, &pending.batch.meta, ctx);
+    }
+
+    /// Notes results of the windows that the closing row closed, one window after the other, until `limit` of them are due.
+    fn note_due(&mut self, limit: usize, meta: &RowMeta, ctx: &mut StepContext) {
+        let (spec, size_ms) = (&self.windows.spec, self.windows.size_ms);
+        let (Some(finals), Some(stream_time)) = (&mut self.finals, self.stream_time) else { return };
+        let groups = &mut self.core.store.groups;
+        while let Some(Closing { row, kept_from }) = finals.closing.filter(|_| finals.due.len() < limit) {
+            let next = groups.next_start(finals.next_start);
+            let Some(start) = next.filter(|start| spec.is_closed(start.saturating_add(size_ms), stream_time)) else {
+                finals.closing = None;
+                return;
+            };
             finals.next_start = start + 1;
             let slots = groups.starting_at(start);
             if start >= kept_from {
-                finals.due.extend(slots.iter().map(|&slot| (slot, row as u32)));
+                self.core.store.owing += slots.len();
+                finals.due.extend(slots.into_iter().map(|slot| (slot, row)));
                 continue;
             }
             slots.iter().for_each(|&slot| groups.head_mut(slot).flags &= !OWING);
+            let (end, retention_ms) = (start.saturating_add(size_ms), spec.retention_ms);
             let reason = format!(
                 "the results of {} groups in the window from {start} to {end} are lost: stream time jumped to {stream_time}, \
-                 beyond the retention of {} ms",
+                 beyond the retention of {retention_ms} ms",
                 slots.len(),
-                self.windows.spec.retention_ms
             );
-            ctx.lose(pending.batch.meta.offset[row], LossKind::Late, reason);
+            ctx.lose(meta.offset[row as usize], LossKind::Late, reason);
         }
     }
 
-    /// Gives out a page of final results, caused by rows of `meta`; true if there are more.
+    /// Gives out a page of final results, caused by rows of `meta`; true if there are more, of which some are noted then.
     fn give_finals(
         &mut self,
         meta: &RowMeta,
-        ctx: &StepContext,
+        ctx: &mut StepContext,
         out: &mut Vec<ChangeBatch>,
     ) -> Result<bool, OperatorError> {
         let Some(finals) = &mut self.finals else { return Ok(false) };
-        let count = finals.rest.len().min(ctx.page_rows.max(1));
-        let page: Vec<(Slot, u32)> = finals.rest.drain(..count).collect();
+        let count = finals.due.len().min(ctx.page_rows.max(1));
+        let page: Vec<(Slot, u32)> = finals.due.drain(..count).collect();
         let Some(&(last, _)) = page.last() else { return Ok(false) };
-        out.push(self.core.final_rows(&page, meta)?);
         let groups = &self.core.store.groups;
         finals.given = (groups.head(last).window.start, groups.key(last).to_vec());
-        Ok(!finals.rest.is_empty())
+        out.push(self.core.final_rows(&page, meta)?);
+        self.note_due(self.core.page_limit(ctx), meta, ctx);
+        Ok(self.due() > 0)
     }
 
     /// Takes up the final results that the first row of the rest made due, from the one after `given` on.
-    fn reopen_finals(&mut self, given: (i64, Vec<u8>)) {
+    fn reopen_finals(&mut self, given: (i64, Vec<u8>), ctx: &mut StepContext) {
         let Some(finals) = &mut self.finals else { return };
         let groups = &mut self.core.store.groups;
         let mut from = given.0;
@@ -297,13 +319,21 @@ impl WindowAggregate {
             for slot in groups.starting_at(start) {
                 if (start, groups.key(slot)) > (given.0, given.1.as_slice()) {
                     groups.head_mut(slot).flags |= OWING;
-                    self.core.store.owing += 1;
-                    finals.rest.push_back((slot, 0));
+                    if start == given.0 {
+                        finals.due.push_back((slot, 0));
+                    }
                 }
             }
             from = start + 1;
         }
+        self.core.store.owing += finals.due.len();
+        finals.next_start = given.0.saturating_add(1);
         finals.given = given;
+        // what was lost has been told
+        finals.closing = Some(Closing { row: 0, kept_from: i64::MIN });
+        if let Some(meta) = self.pending.as_ref().map(|pending| pending.batch.meta.clone()) {
+            self.note_due(self.core.page_limit(ctx), &meta, ctx);
+        }
     }
 
     fn expire(&mut self, flushed: bool) -> Result<(), OperatorError> {
@@ -416,7 +446,7 @@ impl Operator for WindowAggregate {
 
     fn rest(&self) -> Result<Option<Rest>, OperatorError> {
         let Some(pending) = &self.pending else { return Ok(None) };
-        let owed = self.finals.as_ref().and_then(|finals| Some((finals.rest.front()?.1 as usize, &finals.given)));
+        let owed = self.finals.as_ref().and_then(|finals| Some((finals.due.front()?.1 as usize, &finals.given)));
         let first = owed.map_or(pending.next, |(row, _)| row);
         let within = Within {
             taken: first < pending.next,
@@ -437,7 +467,7 @@ impl Operator for WindowAggregate {
         }
         self.resume_at = within.resume_at;
         if let Some(given) = within.given {
-            self.reopen_finals(given);
+            self.reopen_finals(given, ctx);
         }
         Ok(())
     }

@@ -223,7 +223,9 @@ impl Log for MemoryLog {
             return Err(TopicError::Exists(spec.name.clone()));
         }
         let partitions = (0..spec.partitions).map(|_| Partition::default()).collect();
-        state.topics.insert(spec.name.clone(), Topic { spec: spec.clone(), partitions });
+        // What the brokers give by default is one here.
+        let replicas = if spec.replicas == i16::MAX { 1 } else { spec.replicas };
+        state.topics.insert(spec.name.clone(), Topic { spec: TopicSpec { replicas, ..spec.clone() }, partitions });
         Ok(())
     }
 

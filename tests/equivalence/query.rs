@@ -198,7 +198,7 @@ fn calls(draw: &mut Draw<'_>, scope: &[(String, Type)], rows: Rows, of: &str) ->
 /// A window here, and there the rows of `base` with their `ws`.
 struct Window {
     here: String,
-    there: fn(&str, &str) -> String,
+    there: Box<dyn Fn(&str, &str) -> String>,
     size_ms: i64,
 }
 
@@ -310,22 +310,26 @@ fn aggregate_stream(draw: &mut Draw<'_>, case: &mut Case) {
 fn tumbling(draw: &mut Draw<'_>, case: &mut Case) {
     let window = Window {
         here: "WINDOW TUMBLING (SIZE 7 SECONDS)".into(),
-        there: |base, _| format!("SELECT s.*, s.rt - s.rt % 7000 AS ws FROM ({base}) s"),
+        there: Box::new(|base, _| format!("SELECT s.*, s.rt - s.rt % 7000 AS ws FROM ({base}) s")),
         size_ms: 7000,
     };
     aggregate(draw, case, Some(&window));
 }
 
 fn hopping(draw: &mut Draw<'_>, case: &mut Case) {
+    // windows that overlap in part, as often as they are long, not at all
+    let (size, advance) = *draw.one(&[(10, 4), (10, 4), (9, 3), (7, 2), (5, 5), (12, 11)]);
+    let hops = (0..(size + advance - 1) / advance).map(|n| format!("({n})")).collect::<Vec<_>>().join(", ");
+    let (size_ms, advance_ms) = (1000 * size, 1000 * advance);
     let window = Window {
-        here: "WINDOW HOPPING (SIZE 10 SECONDS, ADVANCE BY 4 SECONDS)".into(),
-        there: |base, _| {
+        here: format!("WINDOW HOPPING (SIZE {size} SECONDS, ADVANCE BY {advance} SECONDS)"),
+        there: Box::new(move |base, _| {
             format!(
-                "SELECT * FROM (SELECT s.*, (s.rt - s.rt % 4000) - hop.n * 4000 AS ws \
-                 FROM ({base}) s CROSS JOIN (VALUES (0), (1), (2)) AS hop(n)) x WHERE x.rt < x.ws + 10000"
+                "SELECT * FROM (SELECT s.*, (s.rt - s.rt % {advance_ms}) - hop.n * {advance_ms} AS ws \
+                 FROM ({base}) s CROSS JOIN (VALUES {hops}) AS hop(n)) x WHERE x.rt < x.ws + {size_ms}"
             )
-        },
-        size_ms: 10_000,
+        }),
+        size_ms,
     };
     aggregate(draw, case, Some(&window));
 }
@@ -333,14 +337,14 @@ fn hopping(draw: &mut Draw<'_>, case: &mut Case) {
 fn sessions(draw: &mut Draw<'_>, case: &mut Case) {
     let window = Window {
         here: "WINDOW SESSION (3 SECONDS)".into(),
-        there: |base, keys| {
+        there: Box::new(|base, keys| {
             let of_x = keys.replace("s.", "x.");
             format!(
                 "SELECT x.*, SUM(x.begins) OVER (PARTITION BY {of_x} ORDER BY x.rt, x.seq ROWS UNBOUNDED PRECEDING) AS session \
                  FROM (SELECT s.*, CASE WHEN s.rt - LAG(s.rt) OVER (PARTITION BY {keys} ORDER BY s.rt, s.seq) <= 3000 \
                  THEN 0 ELSE 1 END AS begins FROM ({base}) s) x"
             )
-        },
+        }),
         size_ms: 0,
     };
     aggregate(draw, case, Some(&window));

@@ -506,6 +506,26 @@ fn jumps_of_time_lose_final_results_and_say_so() {
 }
 
 #[test]
+fn a_jump_over_many_windows_notes_a_page_of_results() {
+    let (windows, page) = (1000, 10);
+    let kind = WindowKind::Tumbling { size_ms: 20 };
+    let spec = spec(Some(WindowSpec { kind, grace_ms: 1_000_000, retention_ms: 10_000_000 }), false, true);
+    let mut operator = WindowAggregate::new(&spec, &FunctionLimits::default(), &schema()).expect("a good spec");
+    let mut ctx = StepContext { page_rows: page, ..StepContext::new() };
+    let times = (0..windows).map(|n| 20 * n).chain([2_000_000]);
+    let rows: Vec<In> = times.map(|time| In { key: Some(1), value: Some(1), time, present: true }).collect();
+    let (mut out, mut most) = (Vec::new(), 0);
+    let mut progress = operator.process(vec![Some(batch(&rows, 0))], &mut ctx, &mut out).expect("no failure");
+    while progress == Progress::More {
+        most = most.max(operator.due());
+        progress = operator.resume(&mut ctx, &mut out).expect("no failure");
+    }
+    assert!(0 < most && most <= page, "{most} results were noted at once");
+    let starts: Vec<i64> = read(&out, true).iter().map(|out| out.group.1.0).collect();
+    assert_eq!(starts, (0..windows).map(|n| 20 * n).collect::<Vec<_>>());
+}
+
+#[test]
 fn expired_windows_leave_memory_and_the_store_behind() {
     let mut rig = Rig::new(spec(Some(tumbling(30)), false, false), 100, false);
     let row = |time| vec![In { key: Some(1), value: Some(1), time, present: true }];

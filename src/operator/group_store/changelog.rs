@@ -17,7 +17,8 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::{GroupStore, stream_time_key};
 
-/// So many groups are put into a block at a time: they are looked at several times, and should still be near.
+/// So many groups are put into a block, or taken out of one, at a time: they are looked at several times, and should still be near; and a block
+/// may hold half a million.
 const BLOCK_PART: usize = 1 << 11;
 
 impl GroupStore {
@@ -232,6 +233,11 @@ impl Store for GroupStore {
                     slots.push(found.unwrap_or_else(|| self.insert_known(hash, group, window)));
                     entries.push(i);
                 }
+            }
+            if slots.len() == BLOCK_PART {
+                self.restore_rows(&opened, &slots, &entries)?;
+                slots.clear();
+                entries.clear();
             }
         }
         self.restore_rows(&opened, &slots, &entries)

@@ -4,10 +4,12 @@
 //! the cluster's description shows it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::executor::block_on;
 use parking_lot::Mutex;
+use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
 };
@@ -17,7 +19,7 @@ use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::failure::Failure;
 use super::membership;
-use super::native;
+use super::native::{self, Consumer};
 use super::reach::{self, Listener};
 use super::{KafkaOptions, Logged};
 use crate::topic::{
@@ -27,23 +29,32 @@ use crate::types::TopicName;
 
 /// How long a question may take.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
+/// How long one broker may take for an answer before the client looks for it anew.
+const ASK: Duration = Duration::from_secs(5);
 /// How long a change may take to be known.
 const SETTLE: Duration = Duration::from_secs(15);
+/// How long brokers may go on to know nothing of a topic that one of them has shown.
+const SPREAD: Duration = Duration::from_secs(3);
 /// Marks the part of a batch that is consumed, and the node that says so, in an offset's metadata.
 const CONSUMED: &str = "riverrun:1:";
 /// How long a transaction over an offset is waited for before its writer is asked for: commits of the living take less.
-const UNSTABLE: Duration = Duration::from_millis(250);
+pub(super) const UNSTABLE: Duration = Duration::from_millis(250);
 
 /// A cluster's administration, in one namespace.
 pub(super) struct Admin {
     client: AdminClient<Logged>,
     /// read_committed, so that ends are those of committed records
     reader: BaseConsumer<Listener>,
+    /// asks for offsets of groups; made when it is needed, and anew when another broker has the answer
+    asker: Mutex<Option<Arc<Consumer>>>,
+    asker_config: ClientConfig,
     namespace: String,
     /// a member that does not say good-bye is given up after it
     session: Duration,
     /// partitions of topics that were asked for before
     known: Mutex<HashMap<TopicName, i32>>,
+    /// topics that were made a moment ago
+    made: Mutex<HashMap<TopicName, Instant>>,
 }
 
 impl Admin {
@@ -56,9 +67,12 @@ impl Admin {
         Ok(Self {
             client,
             reader,
+            asker: Mutex::default(),
+            asker_config: options.consumer(&format!("{}riverrun-reader", options.namespace)),
             namespace: options.namespace.clone(),
             session: options.session(),
             known: Mutex::default(),
+            made: Mutex::default(),
         })
     }
 
@@ -72,8 +86,21 @@ impl Admin {
         name.strip_prefix(self.namespace.as_str())
     }
 
-    /// Partitions of all topics.
+    /// Partitions of all topics; asked again while one that was made a moment ago is missing, since any broker may have answered.
     fn partitions_of_all(&self) -> Result<BTreeMap<TopicName, (i32, i16)>, TopicError> {
+        loop {
+            let all = self.partitions_that_one_broker_knows()?;
+            let mut made = self.made.lock();
+            made.retain(|_, at| at.elapsed() < SPREAD);
+            if made.keys().all(|topic| all.contains_key(topic)) {
+                return Ok(all);
+            }
+            drop(made);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    fn partitions_that_one_broker_knows(&self) -> Result<BTreeMap<TopicName, (i32, i16)>, TopicError> {
         // All of them: asking for one that is not there may make it.
         let metadata =
             self.reader.fetch_metadata(None, ANSWER).map_err(|e| Failure::from(e).of("ask Kafka for topics"))?;
@@ -145,12 +172,14 @@ impl Admin {
         }
         // One that another node has just made may not be shown yet either, and who is told that it exists looks at it next.
         let shown = self.settle(|| Ok(self.partitions_of_all()?.contains_key(&spec.name)), &spec.name);
+        self.made.lock().insert(spec.name.clone(), Instant::now());
         made.and(shown)
     }
 
     /// See [`crate::topic::Log::delete_topic`].
     pub fn delete(&self, topic: &TopicName) -> Result<(), TopicError> {
         let name = self.outer(topic.as_str());
+        self.made.lock().remove(topic);
         let answer = block_on(self.client.delete_topics(&[&name], &admin_options()));
         let failed = |f: Failure| f.of_topic("delete topic", topic);
         for result in answer.map_err(|e| failed(e.into()))? {
@@ -269,6 +298,16 @@ impl Admin {
         Ok(self.group_offsets(owner, Some(at), unstable)?.pop().map(|(_, position, _)| position))
     }
 
+    /// The nodes that noted positions in partitions of this number last, whatever a transaction holds.
+    pub fn nodes_at(&self, owner: &Owner, partition: i32) -> Vec<String> {
+        let known = self.group_offsets_now(&self.outer(&owner.0), None, false).unwrap_or_default();
+        let mut nodes: Vec<String> =
+            known.into_iter().filter(|(at, ..)| at.partition == partition).map(|(.., node)| node).collect();
+        nodes.retain(|node| !node.is_empty());
+        nodes.dedup();
+        nodes
+    }
+
     /// Committed positions, all or the one of a partition, with the nodes that noted them; waits for transactions over them.
     fn group_offsets(
         &self,
@@ -284,7 +323,8 @@ impl Admin {
                 Err(failure) if failure.is(RDKafkaErrorCode::GroupIdNotFound) => return Ok(Vec::new()),
                 Err(failure) => failure,
             };
-            if !is_passing(&failure) || start.elapsed() > ANSWER {
+            let goes_by = is_passing(&failure) || failure.is(RDKafkaErrorCode::OperationTimedOut);
+            if !goes_by || start.elapsed() > ANSWER {
                 return Err(failure.of(&format!("ask for the positions of '{owner}'", owner = owner.0)));
             }
             if failure.is(RDKafkaErrorCode::UnstableOffsetCommit) && start.elapsed() > UNSTABLE && !told {
@@ -296,13 +336,32 @@ impl Admin {
         }
     }
 
+    fn asker(&self) -> Result<Arc<Consumer>, Failure> {
+        let mut asker = self.asker.lock();
+        if let Some(asker) = &*asker {
+            return Ok(asker.clone());
+        }
+        Ok(asker.insert(Consumer::new(&self.asker_config, None)?).clone())
+    }
+
     fn group_offsets_now(
         &self,
         group: &str,
         only: Option<&TopicPartition>,
         stable: bool,
     ) -> Result<Vec<(TopicPartition, Position, String)>, Failure> {
-        let offsets = native::group_offsets(self.client.inner().native_ptr(), group, stable, ANSWER)?;
+        let asker = self.asker()?;
+        let offsets = native::group_offsets(&asker, group, stable, ASK);
+        // Nobody else hears what it has to say.
+        asker.consume(Duration::ZERO, &mut |_| {});
+        let is_answer = |failure: &Failure| {
+            failure.is(RDKafkaErrorCode::UnstableOffsetCommit) || failure.is(RDKafkaErrorCode::GroupIdNotFound)
+        };
+        if offsets.as_ref().is_err_and(|failure| !is_answer(failure)) {
+            // The client goes on asking the broker that it knows of, for a quarter of an hour, whether that answers or not.
+            self.asker.lock().take_if(|now| Arc::ptr_eq(now, &asker));
+        }
+        let offsets = offsets?;
         let mut positions = Vec::with_capacity(offsets.len());
         for found in offsets {
             let Some(topic) = self.inner(&found.topic) else { continue };

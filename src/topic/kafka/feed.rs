@@ -80,7 +80,7 @@ impl Feeds {
 /// The consumer of one group on this node.
 pub(super) struct Feeder {
     shared: Arc<Shared>,
-    consumer: Box<Consumer>,
+    consumer: Arc<Consumer>,
     /// `None`: the group has no say, partitions are those that are read
     membership: Option<Arc<Membership>>,
     /// the group's name

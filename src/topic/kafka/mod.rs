@@ -72,7 +72,7 @@ struct Shared {
     /// stores whose local copy was compared with the changelog
     trusted: Mutex<HashSet<StoreId>>,
     /// consumers that commit without transactions, by group
-    plain: Mutex<HashMap<Owner, Box<Consumer>>>,
+    plain: Mutex<HashMap<Owner, Arc<Consumer>>>,
     /// whose transactions were ended for them, by name, and when
     ended: Mutex<HashMap<String, Instant>>,
 }
@@ -337,7 +337,7 @@ impl Log for KafkaLog {
     fn blocks(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Vec<(u64, Bytes)>, TopicError> {
         let at = TopicPartition::new(changelog::topic_of(store), store.partition);
         let from = Offset::try_from(from).unwrap_or(Offset::MAX);
-        let deadline = Instant::now() + UNDECIDED;
+        let (start, mut told) = (Instant::now(), false);
         loop {
             let limit = ReadLimit { max_records: BLOCK_ROWS, max_bytes };
             let fetched = match self.read(&at, from, limit) {
@@ -352,7 +352,13 @@ impl Log for KafkaLog {
             if fetched.end >= self.shared.admin.undecided_end(&at)? {
                 return Ok(Vec::new());
             }
-            if Instant::now() > deadline {
+            if start.elapsed() > admin::UNSTABLE && !told {
+                // Who died before its offsets were in its transaction leaves none that is undecided, only records.
+                let nodes = self.shared.admin.nodes_at(&store.owner, store.partition);
+                nodes.iter().for_each(|node| self.shared.end_transaction_of(&store.owner, node));
+                told = true;
+            }
+            if start.elapsed() > UNDECIDED {
                 let reason = "a transaction of another node is open for too long".to_owned();
                 return Err(TopicError::Io { what: format!("read '{at}'"), reason });
             }

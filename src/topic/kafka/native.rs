@@ -10,6 +10,7 @@ mod producer;
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -136,7 +137,7 @@ unsafe impl Sync for Consumer {}
 
 impl Consumer {
     /// A consumer that is told its partitions by [`Self::assign`]; with `rebalanced`, one that may subscribe as well.
-    pub fn new(config: &ClientConfig, rebalanced: Option<Rebalanced>) -> Result<Box<Self>, Failure> {
+    pub fn new(config: &ClientConfig, rebalanced: Option<Rebalanced>) -> Result<Arc<Self>, Failure> {
         let conf = config.create_native_config()?;
         let opaque = Box::new(Opaque { rebalanced, consumer: Mutex::new(None) });
         let opaque = NonNull::from(Box::leak(opaque));
@@ -165,8 +166,8 @@ impl Consumer {
         let Some(queue) = NonNull::new(queue) else {
             return Err(Failure::said("a client of Kafka has no queue".to_owned()));
         };
-        let consumer = Box::new(Self { rk, queue, batch: Mutex::new(vec![ptr::null_mut(); BATCH]), opaque });
-        // SAFETY: the opaque box lives as long as the consumer, which does not move out of its box.
+        let consumer = Arc::new(Self { rk, queue, batch: Mutex::new(vec![ptr::null_mut(); BATCH]), opaque });
+        // SAFETY: the opaque box lives as long as the consumer, which does not move.
         *unsafe { opaque.as_ref() }.consumer.lock() = Some(NonNull::from(consumer.as_ref()));
         Ok(consumer)
     }
@@ -369,12 +370,16 @@ pub(super) struct GroupOffset {
 }
 
 /// Committed offsets of a group; with `stable`, those that an open transaction may change are not told.
+///
+/// It has to be asked by a consumer that has a group, whichever: librdkafka looks for a new coordinator through that, without asking if it is
+/// there, and an answer from a broker that is the coordinator no more ends the process of who asks with another client.
 pub(super) fn group_offsets(
-    client: *mut rd::rd_kafka_t,
+    asker: &Consumer,
     group: &str,
     stable: bool,
     timeout: Duration,
 ) -> Result<Vec<GroupOffset>, Failure> {
+    let client = asker.rk.as_ptr();
     let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
     // SAFETY: what is made here is destroyed here, once; the event owns what is read of it until then.
     unsafe {

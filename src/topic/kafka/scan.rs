@@ -4,6 +4,7 @@
 //! costs nothing new. The subtle thing: offsets between the last record and the end may be marks of transactions, so only the end that
 //! Kafka reports says that nothing more will come.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, AsArray};
@@ -22,7 +23,7 @@ const KEPT: usize = 4;
 
 /// A reader and its place.
 struct Scanner {
-    consumer: Box<Consumer>,
+    consumer: Arc<Consumer>,
     at: Option<TopicPartition>,
     /// read but not given out
     rest: Vec<RawBatch>,
