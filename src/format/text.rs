@@ -56,20 +56,38 @@ fn push_short_double(value: f64, magnitude: f64, out: &mut Vec<u8>) -> bool {
     false
 }
 
-/// Appends `whole.fraction` with `fraction` of so many digits, without zeros at its end (but for a lone one).
-fn push_fraction(whole: u64, fraction: u32, digits: usize, out: &mut Vec<u8>) {
+/// Appends `whole.fraction` with `fraction` of so many digits (≤ 4), without zeros at its end (but for a lone one).
+fn push_fraction(whole: u64, fraction: u32, digits: u32, out: &mut Vec<u8>) {
     push_integer(whole, out);
+    let eight = eight_digits(fraction);
+    let zeros = eight.leading_zeros() / 8;
+    let kept = digits.saturating_sub(zeros).max(1) as usize;
     out.push(b'.');
-    let from = out.len();
-    out.resize(from + digits, b'0');
-    let mut rest = fraction;
-    for place in out[from..].iter_mut().rev() {
-        *place = b'0' + (rest % 10) as u8;
-        rest /= 10;
-    }
-    while out.len() > from + 1 && out.last() == Some(&b'0') {
-        out.pop();
-    }
+    // The fraction's digits are the last ones of eight.
+    push_first((eight | ZEROS) >> (8 * (8 - digits)), kept, out);
+}
+
+/// `0` in each of eight bytes.
+const ZEROS: u64 = 0x3030_3030_3030_3030;
+
+/// The eight digits of `n` < 10⁸, the first in the lowest byte, as numbers and not yet as text: pairs are split in halves all at once, as
+/// dividing by a constant is multiplying and shifting (10486 / 2²⁰ for a hundredth, 103 / 2¹⁰ for a tenth, exact for four and two digits).
+#[inline(always)]
+fn eight_digits(n: u32) -> u64 {
+    debug_assert!(n < 100_000_000);
+    let fours = u64::from(n / 10_000) | (u64::from(n % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = hundreds | ((fours - hundreds * 100) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    tens | ((twos - tens * 10) << 8)
+}
+
+/// Appends the first `len` of eight bytes; eight are copied, which is one store.
+#[inline(always)]
+fn push_first(bytes: u64, len: usize, out: &mut Vec<u8>) {
+    let end = out.len() + len;
+    out.extend_from_slice(&bytes.to_le_bytes());
+    out.truncate(end);
 }
 
 /// Lays the digits of `text` (`123.0`, `1.5e-7`, `0.0001`) out as `d.dddEn`.
@@ -98,7 +116,21 @@ fn push_scientific(text: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Appends a whole number.
-pub fn push_integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+#[inline(always)]
+pub fn push_integer(value: impl itoa::Integer + TryInto<u32> + Copy, out: &mut Vec<u8>) {
+    match value.try_into() {
+        Ok(small) if small < 100_000_000 => {
+            let digits = eight_digits(small);
+            // All eight are zeros for 0, which has one digit.
+            let zeros = (digits.trailing_zeros() / 8).min(7);
+            push_first((digits | ZEROS) >> (8 * zeros), 8 - zeros as usize, out);
+        }
+        _ => push_large(value, out),
+    }
+}
+
+#[inline(never)]
+fn push_large(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
@@ -183,6 +215,31 @@ mod tests {
         let mut out = String::new();
         java_double(value, &mut out);
         out
+    }
+
+    proptest! {
+        #[test]
+        fn integers_are_as_rust_prints_them(large in any::<i64>(), shift in 0_u32..63, narrow in any::<i32>()) {
+            for value in [large >> shift, narrow.into()] {
+                let mut out = Vec::new();
+                push_integer(value, &mut out);
+                prop_assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn integers_around_powers_of_ten() {
+        for power in 0..19 {
+            for value in [10_i64.pow(power) - 1, 10_i64.pow(power), 10_i64.pow(power) + 1, -(10_i64.pow(power))] {
+                let mut out = Vec::new();
+                push_integer(value, &mut out);
+                assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+            }
+        }
+        let mut out = Vec::new();
+        push_integer(i64::MIN, &mut out);
+        assert_eq!(out, i64::MIN.to_string().as_bytes());
     }
 
     #[test]

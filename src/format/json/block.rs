@@ -22,6 +22,12 @@ impl Block {
         }
     }
 
+    /// These bytes.
+    #[inline(always)]
+    pub(super) fn of(chunk: &[u8; BLOCK_LEN]) -> Self {
+        Self(imp::load(chunk))
+    }
+
     #[cold]
     fn load_tail(bytes: &[u8], at: usize) -> Self {
         let mut chunk = [0; BLOCK_LEN];

@@ -12,7 +12,7 @@ use arrow::datatypes::{
     ArrowPrimitiveType, Date32Type, Int32Type, Int64Type, Time32MillisecondType, TimestampMillisecondType,
 };
 
-use super::string::push_quoted;
+use super::string::{push_quoted, push_quoted_at};
 use crate::format::byte_rows::ByteRows;
 use crate::format::text::{push_base64, push_decimal128, push_decimal256, push_integer, push_java_double};
 use crate::format::{DecodeFailure, Encoded, RecordEncoder, Side};
@@ -72,8 +72,39 @@ impl RecordEncoder for JsonEncoder {
 /// The names of an object and what its values hold.
 struct ObjectPlan {
     /// what stands before each value: `{"A":`, then `,"B":`
-    leads: Vec<Vec<u8>>,
+    leads: Vec<Lead>,
     values: Vec<ValuePlan>,
+}
+
+/// What stands before a value. Short ones, as most are, are copied with a fixed length and cut, which is one or two stores.
+enum Lead {
+    Short([u8; SHORT_LEAD], usize),
+    Long(Vec<u8>),
+}
+
+const SHORT_LEAD: usize = 24;
+
+impl Lead {
+    fn new(text: Vec<u8>) -> Self {
+        let mut short = [0; SHORT_LEAD];
+        match short.get_mut(..text.len()) {
+            Some(place) => place.copy_from_slice(&text),
+            None => return Self::Long(text),
+        }
+        Self::Short(short, text.len())
+    }
+
+    #[inline(always)]
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Short(text, len) => {
+                let end = out.len() + len;
+                out.extend_from_slice(text);
+                out.truncate(end);
+            }
+            Self::Long(text) => out.extend_from_slice(text),
+        }
+    }
 }
 
 /// The names inside a value, ready to be written.
@@ -90,7 +121,7 @@ impl ObjectPlan {
             let mut lead = vec![if plan.leads.is_empty() { b'{' } else { b',' }];
             push_quoted(name.as_bytes(), &mut lead);
             lead.push(b':');
-            plan.leads.push(lead);
+            plan.leads.push(Lead::new(lead));
             plan.values.push(ValuePlan::new(ty));
         }
         plan
@@ -145,7 +176,7 @@ impl ValuePlan {
 
 /// The columns of an object, bound for one batch.
 struct Object<'a> {
-    leads: &'a [Vec<u8>],
+    leads: &'a [Lead],
     values: Vec<Values<'a>>,
 }
 
@@ -155,7 +186,7 @@ impl Object<'_> {
             out.push(b'{');
         }
         for (lead, values) in self.leads.iter().zip(&self.values) {
-            out.extend_from_slice(lead);
+            lead.write(out);
             values.write(row, out);
         }
         out.push(b'}');
@@ -200,7 +231,7 @@ impl Values<'_> {
             Kind::Double(column) => write_double(column.value(row), out),
             Kind::Decimal128(column, scale) => push_decimal128(column.value(row), *scale, out),
             Kind::Decimal256(column, scale) => push_decimal256(column.value(row), *scale, out),
-            Kind::String(column) => push_quoted(column.value(row).as_bytes(), out),
+            Kind::String(column) => write_string(column, row, out),
             Kind::Bytes(column) => {
                 out.push(b'"');
                 push_base64(column.value(row), out);
@@ -222,7 +253,7 @@ impl Values<'_> {
                     if i > 0 {
                         out.push(b',');
                     }
-                    push_quoted(keys.value(entry).as_bytes(), out);
+                    write_string(keys, entry, out);
                     out.push(b':');
                     values.write(entry, out);
                 }
@@ -238,7 +269,13 @@ fn range(offsets: &OffsetBuffer<i32>, row: usize) -> std::ops::Range<usize> {
 }
 
 #[inline(always)]
-fn write_integer<T: ArrowPrimitiveType<Native: itoa::Integer>>(
+fn write_string(column: &StringArray, row: usize, out: &mut Vec<u8>) {
+    let offsets = column.value_offsets();
+    push_quoted_at(column.value_data(), offsets[row] as usize, offsets[row + 1] as usize, out);
+}
+
+#[inline(always)]
+fn write_integer<T: ArrowPrimitiveType<Native: itoa::Integer + TryInto<u32>>>(
     column: &PrimitiveArray<T>,
     row: usize,
     out: &mut Vec<u8>,

@@ -57,24 +57,43 @@ fn hex_unit(text: &[u8]) -> Option<(u32, &[u8])> {
 
 /// Appends `text` in quotes, with the escapes that Jackson writes: quote, backslash and control characters.
 pub(super) fn push_quoted(text: &[u8], out: &mut Vec<u8>) {
+    push_quoted_at(text, 0, text.len(), out);
+}
+
+/// As [`push_quoted`], the bytes `from..to` of `all`: what stands behind them is looked at too, and so nothing is copied to be looked at.
+#[inline]
+pub(super) fn push_quoted_at(all: &[u8], from: usize, to: usize, out: &mut Vec<u8>) {
+    let short = all.get(from..).and_then(|rest| rest.first_chunk::<BLOCK_LEN>()).filter(|_| to - from <= BLOCK_LEN);
+    let Some(chunk) = short else { return push_long(all, from, to, out) };
+    if Block::of(chunk).string_stops() & ((1 << (to - from)) - 1) != 0 {
+        return push_long(all, from, to, out);
+    }
+    // A whole block is copied, which is one store, and what was too much is cut off.
     out.push(b'"');
-    let mut written = 0;
-    let mut at = 0;
-    while at < text.len() {
-        let stops = Block::load(text, at).string_stops();
+    let end = out.len() + (to - from);
+    out.extend_from_slice(chunk);
+    out.truncate(end);
+    out.push(b'"');
+}
+
+fn push_long(all: &[u8], from: usize, to: usize, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let (mut written, mut at) = (from, from);
+    while at < to {
+        let stops = Block::load(all, at).string_stops();
         let stop = at + stops.trailing_zeros() as usize;
         if stops == 0 {
             at += BLOCK_LEN;
-        } else if stop < text.len() {
-            out.extend_from_slice(&text[written..stop]);
-            push_escape(text[stop], out);
+        } else if stop < to {
+            out.extend_from_slice(&all[written..stop]);
+            push_escape(all[stop], out);
             at = stop + 1;
             written = at;
         } else {
             break;
         }
     }
-    out.extend_from_slice(&text[written..]);
+    out.extend_from_slice(&all[written..to]);
     out.push(b'"');
 }
 
@@ -132,6 +151,15 @@ mod tests {
             let other: String = serde_json::from_slice(&out).unwrap();
             prop_assert_eq!(&other, &text);
             prop_assert_eq!(read(std::str::from_utf8(&out[1..out.len() - 1]).unwrap()).unwrap(), text);
+        }
+
+        #[test]
+        fn what_stands_around_a_text_does_not_matter(before in any::<String>(), text in any::<String>(), after in any::<String>()) {
+            let all = [before.as_bytes(), text.as_bytes(), after.as_bytes()].concat();
+            let (mut alone, mut within) = (Vec::new(), Vec::new());
+            push_quoted(text.as_bytes(), &mut alone);
+            push_quoted_at(&all, before.len(), before.len() + text.len(), &mut within);
+            prop_assert_eq!(alone, within);
         }
     }
 }
