@@ -15,8 +15,8 @@ use crate::types::{ChangeBatch, TopicName};
 
 use super::rows::no_headers;
 
-/// Batches of one partition are joined until they have so many bytes: some blocks of the log.
-const JOINED_BYTES: usize = 2 << 20;
+/// Batches of one partition are joined until they have so many bytes. What is larger is worth a block of the log by itself, and is not copied.
+const JOINED_BYTES: usize = 128 << 10;
 
 /// Records of one batch before they are spread over partitions, row-aligned.
 pub(super) struct Records {

@@ -26,7 +26,7 @@ use super::source::SourceNode;
 const STEP_ROWS_MAX: usize = 8192;
 
 /// A task with so many times more rows left to read than it has handled since its last commit is far behind.
-const FAR_BEHIND: i64 = 4;
+const FAR_BEHIND: i64 = 2;
 /// Few records are never far.
 const FAR_BEHIND_ROWS: i64 = 1024;
 /// Time between commits of a task that is far behind, in ms: nobody waits for results that old, and more changes of a key become one.
@@ -660,7 +660,8 @@ mod tests {
     #[test]
     fn only_far_behind_commits_wait() {
         assert!(is_far_behind(1_000_000, 10_000));
-        assert!(!is_far_behind(1_000_000, 250_000), "a quarter of what is left waits already");
+        assert!(is_far_behind(1_000_000, 250_000));
+        assert!(!is_far_behind(1_000_000, 500_000), "half of what is left waits already");
         assert!(!is_far_behind(1000, 0), "little is left");
         assert!(!is_far_behind(0, 1), "at the end");
     }
