@@ -59,7 +59,7 @@ impl Default for LogOptions {
     fn default() -> Self {
         Self {
             storage: StorageOptions::default(),
-            block_bytes: 512 << 10,
+            block_bytes: 256 << 10,
             max_record_bytes: 64 << 20,
             tombstone_retention_ms: 24 * 60 * 60 * 1000,
             compaction_bytes: 16 << 20,
