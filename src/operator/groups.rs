@@ -134,6 +134,9 @@ struct Bucket {
     waits: bool,
 }
 
+/// Bytes of a bucket beside what it points to: nodes of the map are two thirds full.
+const BUCKET_BYTES: usize = size_of::<(i64, Bucket)>() * 3 / 2;
+
 /// Keys to slots.
 pub(super) struct GroupTable {
     hasher: RandomState,
@@ -326,6 +329,9 @@ impl GroupTable {
             Windows::Time => {
                 if let Some(bucket) = self.buckets.get_mut(&start) {
                     bucket.index.remove(hash, slot);
+                    if bucket.index.is_empty() {
+                        self.buckets.remove(&start);
+                    }
                 }
             }
             Windows::Sessions { .. } => self.unlink(slot),
@@ -508,6 +514,7 @@ impl GroupTable {
         self.live * size_of::<Head>()
             + self.index.memory()
             + buckets.sum::<usize>()
+            + self.buckets.len() * BUCKET_BYTES
             + self.ordered * size_of::<Slot>()
             + self.long_bytes
             + (self.long_keys.len() - self.long_vacant.len()) * size_of::<Box<[u8]>>()

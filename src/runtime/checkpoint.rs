@@ -17,6 +17,7 @@ use crate::topic::{Commit, KeyedSnapshot, Log, Owner, Position, Receipt, StoreId
 
 use super::error::TaskError;
 use super::graph::{Graph, StepEnv};
+use super::materialization::Materialization;
 use super::query::QueryShared;
 use super::restore::StoreProgress;
 use super::task::Waker;
@@ -175,8 +176,8 @@ impl Checkpoint {
         let mut overlays = Vec::new();
         for (node, store) in graph.stores() {
             let id = StoreId { owner: shared.spec.owner.clone(), name: store.name().into(), partition };
-            let readable = materialized.is_some_and(|m| m.node() == node);
-            let mark = restore_store(shared, id, store, (sub, readable))?;
+            let readable = materialized.filter(|m| m.node() == node);
+            let mark = restore_store(shared, id, store, sub, readable.map(|m| (m, overlays.len())))?;
             overlays.extend(mark.overlay.clone());
             stores.push(mark);
         }
@@ -482,7 +483,8 @@ fn restore_store(
     shared: &QueryShared,
     id: StoreId,
     store: &mut dyn Store,
-    (sub, readable): (usize, bool),
+    sub: usize,
+    readable: Option<(&Materialization, usize)>,
 ) -> Result<StoreMark, TaskError> {
     let log = shared.log.as_ref();
     let (behind, from) = live_store(log, &id)?;
@@ -490,7 +492,17 @@ fn restore_store(
     let (end, times) = (log.changelog_end(&id).unwrap_or(0), (now_ms(), now_ms()));
     shared.restores.begin(sub, StoreProgress::new(id.name.to_string(), id.partition, (from, end), times));
     store.attach(behind.clone());
-    let overlay = readable.then(|| Arc::new(Overlay::new(behind, from)));
+    let overlay = readable.map(|(published, at)| {
+        // what readers see of the task before is as far as it is right: read again, its blocks would be in memory twice
+        let kept = published.published(id.partition, at).filter(|overlay| overlay.next() <= end);
+        match kept {
+            Some(overlay) => {
+                overlay.rebase(behind, from);
+                overlay
+            }
+            None => Arc::new(Overlay::new(behind, from)),
+        }
+    });
     let (mut next_block, mut block_bytes) = (from, 0);
     // a stopped query throws the task away: no need to restore all of it
     while !shared.is_stopped() {

@@ -98,6 +98,11 @@ impl Materialization {
         *self.partitions[partition as usize].write() = overlays;
     }
 
+    /// The overlay that readers see of the partition's store number `at`, if there is one.
+    pub fn published(&self, partition: i32, at: usize) -> Option<Arc<Overlay>> {
+        self.partitions[partition as usize].read().get(at).cloned()
+    }
+
     /// Makes the copy of a partition's store readable for those who take what lags.
     pub fn publish_copy(&self, partition: i32, copy: Option<(Arc<Overlay>, u64)>) {
         *self.copies[partition as usize].write() = copy;

@@ -25,6 +25,8 @@ struct Shared {
     behind: Arc<dyn KeyedSnapshot>,
     /// number of the first block that `behind` does not hold
     from: u64,
+    /// number of the first block that neither `behind` nor the overlay holds
+    next: u64,
     /// blocks that no reader has sorted yet, ascending
     fresh: Vec<(u64, Bytes)>,
     /// sorted entries of older blocks; a later layer is newer
@@ -53,21 +55,27 @@ struct LayerEntry {
 impl Overlay {
     /// The overlay of no blocks over `behind`, which holds all blocks before number `from`.
     pub fn new(behind: Arc<dyn KeyedSnapshot>, from: u64) -> Self {
-        let shared = Shared { behind, from, fresh: Vec::new(), layers: Arc::from([]) };
+        let shared = Shared { behind, from, next: from, fresh: Vec::new(), layers: Arc::from([]) };
         Self { shared: RwLock::new(shared), sorting: Mutex::new(()) }
     }
 
-    /// Adds a committed block. Numbers ascend; a block that the store behind holds already is passed over.
+    /// Adds a committed block. Numbers ascend; a block that is here or in the store behind already is passed over.
     ///
     /// # Errors
     /// [`TopicError::Corrupt`] if the block is damaged.
     pub fn apply_block(&self, number: u64, block: &Bytes) -> Result<(), TopicError> {
         Block::open(block)?;
         let mut shared = self.shared.write();
-        if number >= shared.from {
+        if number >= shared.next {
             shared.fresh.push((number, block.clone()));
+            shared.next = number + 1;
         }
         Ok(())
+    }
+
+    /// Number of the first block that is neither here nor in the store behind.
+    pub fn next(&self) -> u64 {
+        self.shared.read().next
     }
 
     /// Puts a newer store behind, which holds all blocks before number `upto`; these leave the overlay. One that is older than the store
@@ -79,6 +87,7 @@ impl Overlay {
         }
         shared.behind = behind;
         shared.from = upto;
+        shared.next = shared.next.max(upto);
         shared.fresh.retain(|(number, _)| *number >= upto);
         if shared.fresh.is_empty() && shared.layers.iter().all(|layer| layer.newest < upto) {
             shared.layers = Arc::from([]);
@@ -116,7 +125,7 @@ impl Overlay {
 
     fn sorted_view(&self) -> Result<View, TopicError> {
         let _one_at_a_time = self.sorting.lock();
-        let Shared { behind, from, fresh, layers } = self.frozen()?;
+        let Shared { behind, from, fresh, layers, .. } = self.frozen()?;
         let mut sorted: Vec<Arc<Layer>> = layers.iter().filter_map(|layer| layer.since(from)).collect();
         for (number, block) in &fresh {
             push_layer(&mut sorted, Layer::of_block(*number, block)?);

@@ -315,6 +315,9 @@ pub(super) fn changelogs_are_numbered(f: &Fixture) {
     assert_eq!(numbers(0, 3), [0, 1]);
     assert_eq!(numbers(2, 0), [2]);
     assert_eq!(numbers(3, 100), [0; 0]);
+    // a log that tells the end may count more than blocks
+    let end = |id| f.log.changelog_end(id).unwrap();
+    assert!(end(&one) >= 3 && end(&two) >= 2 && end(&store("o", "none")) == 0);
     assert_eq!(f.log.blocks(&two, 0, 100).unwrap(), [(0, Bytes::from("x")), (1, Bytes::from("y"))]);
     assert!(f.log.blocks(&store("o", "none"), 0, 100).unwrap().is_empty());
 }

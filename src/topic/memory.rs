@@ -305,6 +305,10 @@ impl Log for MemoryLog {
         Ok(())
     }
 
+    fn changelog_end(&self, store: &StoreId) -> Result<u64, TopicError> {
+        Ok(self.state.read().stores.get(store).map_or(0, |store| store.next))
+    }
+
     fn blocks(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Vec<(u64, Bytes)>, TopicError> {
         let state = self.state.read();
         let Some(store) = state.stores.get(store) else { return Ok(Vec::new()) };

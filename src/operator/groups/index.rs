@@ -7,8 +7,8 @@ use crate::function::aggregate::Slot;
 
 /// Cells of a cache line.
 const LINE_CELLS: usize = 64 / size_of::<u64>();
-/// Cells of the first table.
-const FIRST_CELLS: usize = 8;
+/// Cells of the first table: there may be a table for each of a million windows, with one group each.
+const FIRST_CELLS: usize = 2;
 
 /// Hashes to slots; a hash may be there several times.
 #[derive(Default)]
@@ -114,6 +114,11 @@ impl Index {
         }
         self.cells[hole] = 0;
         self.len -= 1;
+    }
+
+    /// True without slots.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Bytes held.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::fixture::{World, config, copy, count, cut, repartitioned, settings};
 use crate::plan::topology::{InputSpec, Topology};
 use crate::runtime::{QuerySettings, RuntimeConfig};
-use crate::topic::{Owner, StoreId, TopicPartition};
+use crate::state::encoding::RESERVED_PREFIX;
+use crate::topic::{KeyedSnapshot, Owner, StoreId, TopicPartition};
 use crate::types::QueryId;
 
 fn put_keys(world: &World, keys: i32) {
@@ -83,6 +84,38 @@ fn a_changelog_is_trimmed_now_and_then_and_a_restart_reads_both_parts() {
         values[15..20].iter().all(|v| v == "{\"V\":3}") && values[20..].iter().all(|v| v == "{\"V\":2}"),
         "{values:?}"
     );
+}
+
+#[test]
+fn a_restart_holds_what_readers_see_only_once() {
+    let world = World::manual(&[("in", 1), ("out", 1)]);
+    world.start("q", count(1), cut(&[10]));
+    put_keys(&world, 100);
+    world.pump("q");
+    let overlay = || {
+        let started = world.runtime.entry(&"q".into()).unwrap();
+        started.query.shared.materialization.as_ref().unwrap().published(0, 0).unwrap()
+    };
+    let (before, held) = (overlay(), overlay().memory());
+    assert!(held > 100);
+    world.runtime.abort(&"q".into()).unwrap();
+    world.pump("q");
+    assert!(Arc::ptr_eq(&before, &overlay()), "the blocks of a task are read anew while readers have them");
+    assert_eq!(overlay().memory(), held);
+    // it goes on to follow the task
+    put_keys(&world, 101);
+    world.pump("q");
+    let view = overlay().view().unwrap();
+    let mut rows = 0;
+    view.range(&[], Some(&[RESERVED_PREFIX]), &mut |_, _| {
+        rows += 1;
+        true
+    })
+    .unwrap();
+    assert_eq!(rows, 101);
+    world.clock.advance(config().write_behind_ms + 1);
+    world.pump("q");
+    assert_eq!(overlay().memory(), 0);
 }
 
 #[test]

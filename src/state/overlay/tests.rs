@@ -64,9 +64,14 @@ fn a_block_that_the_store_holds_is_passed_over() {
     overlay.apply_block(5, &block(&changes)).unwrap();
     assert!(overlay.view().unwrap().get(&[1]).unwrap().is_some());
     assert!(overlay.memory() > 0);
-    overlay.rebase(store(&Model::new()), 6);
+    let held = overlay.memory();
+    overlay.apply_block(5, &block(&changes)).unwrap();
+    assert_eq!((overlay.memory(), overlay.next()), (held, 6), "a block is held once");
+    overlay.rebase(store(&Model::new()), 8);
+    assert_eq!((overlay.memory(), overlay.next()), (0, 8));
+    overlay.apply_block(7, &block(&changes)).unwrap();
     assert_eq!(overlay.memory(), 0);
-    assert!(overlay.apply_block(7, &Bytes::from_static(b"x")).is_err());
+    assert!(overlay.apply_block(9, &Bytes::from_static(b"x")).is_err());
 }
 
 #[test]

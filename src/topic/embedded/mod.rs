@@ -243,6 +243,10 @@ impl Log for EmbeddedLog {
         state::forget(self, owner)
     }
 
+    fn changelog_end(&self, store: &StoreId) -> Result<u64, TopicError> {
+        Ok(self.writer.lock().stores.get(store).map_or(0, |store| store.next))
+    }
+
     fn blocks(&self, store: &StoreId, from: u64, max_bytes: usize) -> Result<Vec<(u64, Bytes)>, TopicError> {
         state::blocks(self, store, from, max_bytes)
     }

@@ -75,12 +75,15 @@ pub(super) fn blocks(
     let mut bytes = 0;
     let mut found = Vec::new();
     for entry in snapshot.scan(Space::Changelog, &keys::changelog(id, from), keys::after_prefix(&prefix).as_deref()) {
-        let (key, value) = entry.read()?;
-        bytes += value.len();
+        let key = entry.key()?;
+        // asked before it is read, since a block may be larger than all that is wanted
+        bytes += snapshot.size_of(Space::Changelog, &key)?.unwrap_or(0) as usize;
         if bytes > max_bytes && !found.is_empty() {
             break;
         }
-        found.push((keys::changelog_number(&key)?, value));
+        if let Some(block) = snapshot.get(Space::Changelog, &key)? {
+            found.push((keys::changelog_number(&key)?, block));
+        }
     }
     Ok(found)
 }
