@@ -218,6 +218,50 @@ fn other_clients_write_what_is_read_and_read_what_is_written_through_every_door(
     assert!(left.contains(&named), "{left:?}");
 }
 
+/// Threads of a process of this name, at most 15 letters of it; all with an empty one.
+#[cfg(target_os = "linux")]
+fn threads(process: u32, name: &str) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let names = all.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|comm| name.is_empty() || comm.trim_end() == name).count()
+}
+
+/// What docs/performance.md says of many queries: each has a client that reads and one that writes, and few threads.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_query_more_takes_two_clients_and_few_threads() {
+    const FIRST: usize = 3;
+    const MORE: usize = 10;
+    let Some((brokers, name)) = cluster() else { return };
+    let server = Server::start(&brokers, &name);
+    let topic = |n: usize| format!("{name}s{n}");
+    server.ksql(&format!(
+        "CREATE STREAM s (k STRING KEY, n BIGINT) WITH (KAFKA_TOPIC='{name}s', VALUE_FORMAT='JSON', PARTITIONS=2);
+         INSERT INTO s VALUES ('k', 1);"
+    ));
+    let run = |queries: std::ops::Range<usize>| {
+        for n in queries.clone() {
+            let topic = topic(n);
+            server.ksql(&format!("CREATE STREAM s{n} WITH (KAFKA_TOPIC='{topic}') AS SELECT k, n + {n} AS n FROM s;"));
+        }
+        for n in queries {
+            let read = format!("PRINT '{}' FROM BEGINNING LIMIT 1;", topic(n));
+            riverrun_ok(&["shell", "--server", &server.url, "-e", &read]);
+        }
+    };
+    let id = server.child.id();
+    run(0..FIRST);
+    let (clients, all) = (threads(id, "rdk:main"), threads(id, ""));
+    run(FIRST..FIRST + MORE);
+    let (clients, all) = (threads(id, "rdk:main") - clients, threads(id, "") - all);
+    // One or two of the node itself may have come in between.
+    assert!((2 * MORE..2 * MORE + 3).contains(&clients), "{clients} clients of {MORE} queries");
+    assert!(all <= 11 * MORE, "{all} threads of {MORE} queries");
+    drop(server);
+    let named: Vec<String> = (0..FIRST + MORE).map(topic).chain([format!("{name}s")]).collect();
+    take_away(&brokers, &name, &named.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
 #[test]
 fn made_up_records_reach_kafka_and_are_read_by_sql() {
     let Some((brokers, name)) = cluster() else { return };

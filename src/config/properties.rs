@@ -177,6 +177,8 @@ properties! {
         "Bytes of changelog a store may grow before its keyed store is written";
     COMMIT_BYTES = "commit.max.bytes", PropertyType::Bytes, Some("32 MiB"), Riverrun, Server,
         "Bytes of pending output and changed state that force a commit";
+    KAFKA_BUFFER = "kafka.buffer.max.bytes", PropertyType::Bytes, Some("128 MiB"), Riverrun, Server,
+        "Memory for records between Kafka's brokers and the tasks of all queries, about";
     STORAGE_MIN_FREE = "storage.min.free.bytes", PropertyType::Bytes, Some("256 MiB"), Riverrun, Server,
         "Free space of the disk below which commits stop before they write";
     STORAGE_FSYNC_MS = "storage.fsync.interval.ms", PropertyType::Int(0), Some("1000"), Riverrun, Server,

@@ -103,6 +103,7 @@ impl Engine {
         if !self.inner.log.is_shared() {
             self.sweep();
         }
+        self.inner.log.expects(starts.len());
         for start in starts.values() {
             let paused = catalog.query(start.query.id.as_str()).is_some_and(|q| q.paused);
             if let Err(error) = self.start(start, paused) {

@@ -346,6 +346,7 @@ fn open_kafka(
         internal_replicas: internal_replicas(properties),
         exactly_once: properties.text("processing.guarantee").is_none_or(|g| g.starts_with("exactly_once")),
         namespace: config.namespace.clone(),
+        buffer_bytes: properties.bytes(config::KAFKA_BUFFER).map_or(0, |b| usize::try_from(b).unwrap_or(usize::MAX)),
         advertised: properties.text(config::ADVERTISED_LISTENER).filter(|url| !url.is_empty()).map(str::to_owned),
     };
     Ok(KafkaLog::open(options, clock.clone())?)

@@ -505,7 +505,7 @@ impl Runtime {
             idle: self.idle.clone(),
             recovery: self.recovery.clone(),
             restores: Restores::default(),
-            pace: session.as_ref().map_or(own_pace, |session| session.pace()),
+            own_pace,
             session,
             starts,
             paused: AtomicBool::new(spec.settings.paused),

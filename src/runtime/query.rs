@@ -150,8 +150,8 @@ pub(super) struct QueryShared {
     pub restores: Restores,
     /// the query's own way to the log, where the log has one
     pub session: Option<Arc<dyn Session>>,
-    /// how often tasks commit
-    pub pace: Pace,
+    /// how often tasks commit where there is no session
+    pub own_pace: Pace,
     /// push queries: where inputs start, since their positions are not committed
     pub starts: BTreeMap<(Owner, TopicPartition), Position>,
     pub paused: AtomicBool,
@@ -166,6 +166,11 @@ pub(super) struct QueryShared {
 impl QueryShared {
     pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// How often tasks commit.
+    pub fn pace(&self) -> Pace {
+        self.session.as_ref().map_or(self.own_pace, |session| session.pace())
     }
 
     pub fn is_paused(&self) -> bool {

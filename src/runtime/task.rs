@@ -368,7 +368,7 @@ impl Task {
                 }
                 Stepped::Dry => {
                     // more may be on its way, if the end is not known
-                    let due = self.commit_due_ms(self.shared.pace.drained_ms);
+                    let due = self.commit_due_ms(self.shared.pace().drained_ms);
                     if now < due && self.has_work() && !self.wants_commit() {
                         return Ok(Next::Park(Some(due)));
                     }
@@ -457,12 +457,12 @@ impl Task {
     pub fn wants_commit(&mut self) -> bool {
         let client_rows = self.env.out.client_rows();
         let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
-        let outputs_full = self.env.out.bytes() >= self.shared.pace.output_bytes;
+        let outputs_full = self.env.out.bytes() >= self.shared.pace().output_bytes;
         client_full || outputs_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
     }
 
     fn interval_ms(&self) -> i64 {
-        self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace.interval_ms)
+        self.shared.spec.settings.commit_interval_ms.unwrap_or(self.shared.pace().interval_ms)
     }
 
     /// When the next commit is due, so long after the last one or, far behind, longer.

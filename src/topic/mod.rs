@@ -352,7 +352,7 @@ pub trait Session: Send + Sync {
     /// is over is [`TopicError::Unsent`].
     fn commit(&self, tenure: u64, commit: Commit, done: CommitDone);
 
-    /// How often to commit.
+    /// How often to commit, as of now: where many share a budget, each commits sooner.
     fn pace(&self) -> Pace;
 
     /// The member of the query's group that this node is, as [`Log::holders`] names it; `None` if it is in none, or did not join yet.
@@ -495,6 +495,11 @@ pub trait Log: Send + Sync + 'static {
     /// # Errors
     /// If the log cannot be written.
     fn forget(&self, owner: &Owner) -> Result<(), TopicError>;
+
+    /// So many sessions will be opened: each then takes no more memory than it can keep when all are there.
+    fn expects(&self, sessions: usize) {
+        let _ = sessions;
+    }
 
     /// True if other processes append to this log as well.
     fn is_shared(&self) -> bool {

@@ -68,7 +68,7 @@ impl Admin {
             client,
             reader,
             asker: Mutex::default(),
-            asker_config: options.consumer(&format!("{}riverrun-reader", options.namespace)),
+            asker_config: options.consumer(&format!("{}riverrun-reader", options.namespace), 1 << 20),
             namespace: options.namespace.clone(),
             session: options.session(),
             known: Mutex::default(),
@@ -344,24 +344,48 @@ impl Admin {
         Ok(asker.insert(Consumer::new(&self.asker_config, None)?).clone())
     }
 
+    /// Asks about a group.
+    fn ask<T>(&self, question: impl FnOnce(&Consumer) -> Result<T, Failure>) -> Result<T, Failure> {
+        let asker = self.asker()?;
+        let answer = question(&asker);
+        // Nobody else hears what it has to say.
+        asker.consume(Duration::ZERO, &mut |_| {});
+        let is_answer = |failure: &Failure| {
+            failure.is(RDKafkaErrorCode::UnstableOffsetCommit)
+                || failure.is(RDKafkaErrorCode::GroupIdNotFound)
+                || failure.is(RDKafkaErrorCode::UnknownMemberId)
+        };
+        if answer.as_ref().is_err_and(|failure| !is_answer(failure)) {
+            // The client goes on asking the broker that it knows of, for a quarter of an hour, whether that answers or not.
+            self.asker.lock().take_if(|now| Arc::ptr_eq(now, &asker));
+        }
+        answer
+    }
+
+    /// Commits offsets outside of a transaction as nobody of the group, which Kafka takes only while that has no members.
+    pub fn set_offsets(&self, owner: &Owner, offsets: &TopicPartitionList) -> Result<(), Failure> {
+        let group = self.outer(&owner.0);
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            match self.ask(|asker| native::alter_group_offsets(asker, &group, offsets, ASK)) {
+                Err(failure)
+                    if (is_passing(&failure) || failure.is(RDKafkaErrorCode::OperationTimedOut))
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                done => return done,
+            }
+        }
+    }
+
     fn group_offsets_now(
         &self,
         group: &str,
         only: Option<&TopicPartition>,
         stable: bool,
     ) -> Result<Vec<(TopicPartition, Position, String)>, Failure> {
-        let asker = self.asker()?;
-        let offsets = native::group_offsets(&asker, group, stable, ASK);
-        // Nobody else hears what it has to say.
-        asker.consume(Duration::ZERO, &mut |_| {});
-        let is_answer = |failure: &Failure| {
-            failure.is(RDKafkaErrorCode::UnstableOffsetCommit) || failure.is(RDKafkaErrorCode::GroupIdNotFound)
-        };
-        if offsets.as_ref().is_err_and(|failure| !is_answer(failure)) {
-            // The client goes on asking the broker that it knows of, for a quarter of an hour, whether that answers or not.
-            self.asker.lock().take_if(|now| Arc::ptr_eq(now, &asker));
-        }
-        let offsets = offsets?;
+        let offsets = self.ask(|asker| native::group_offsets(asker, group, stable, ASK))?;
         let mut positions = Vec::with_capacity(offsets.len());
         for found in offsets {
             let Some(topic) = self.inner(&found.topic) else { continue };

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, BinaryBuilder, ListArray, StringBuilder, StructArra
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 
-use super::native::Message;
+use super::native::{Message, Sizes};
 use crate::topic::batch::header_fields;
 use crate::topic::{Offset, RawBatch};
 
@@ -26,7 +26,6 @@ fn time_from_kafka(time: i64) -> i64 {
 }
 
 /// Records of one partition while they are collected.
-#[derive(Default)]
 pub(super) struct Columns {
     offsets: Vec<i64>,
     timestamps: Vec<i64>,
@@ -44,7 +43,25 @@ struct Headers {
     values: BinaryBuilder,
 }
 
+impl Default for Columns {
+    fn default() -> Self {
+        Self::with_room(Sizes::default())
+    }
+}
+
 impl Columns {
+    /// Room for records of these sizes, and no more: what waits for tasks takes what it holds.
+    pub fn with_room(sizes: Sizes) -> Self {
+        Self {
+            offsets: Vec::with_capacity(sizes.records),
+            timestamps: Vec::with_capacity(sizes.records),
+            keys: BinaryBuilder::with_capacity(sizes.records, sizes.keys),
+            values: BinaryBuilder::with_capacity(sizes.records, sizes.values),
+            bytes: 0,
+            headers: None,
+        }
+    }
+
     /// Adds a message.
     pub fn push(&mut self, message: &Message<'_>) {
         let (key, value) = (message.key(), message.value());

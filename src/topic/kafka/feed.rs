@@ -14,6 +14,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::topic_partition_list::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::Shared;
+use super::budget::Reader;
 use super::columns::Columns;
 use super::failure::Failure;
 use super::membership::Membership;
@@ -24,14 +25,15 @@ use crate::types::TopicName;
 
 /// How long the thread waits for records before it looks for new places.
 const WAIT: Duration = Duration::from_millis(50);
-/// Bytes that all partitions of a consumer hold; beyond it nothing more is taken while nobody starves.
-const ALL_BYTES: usize = 12 << 20;
-/// Bytes of a partition from which its fetching stops while others starve.
-const PAUSE_BYTES: usize = 4 << 20;
+/// Bytes that all partitions of a consumer hold, at most, however little of the budget others need; beyond it, or its share of the budget,
+/// nothing more is taken while nobody starves.
+const ALL_BYTES: usize = 6 << 20;
+/// Bytes of a partition from which its fetching stops while others starve: so much at least, since what was fetched is lost by it.
+const PAUSE_BYTES: usize = 1 << 20;
 /// How long a member of a group may rest before it is heard of again.
 const REST: Duration = Duration::from_millis(500);
-/// Bytes of a partition below which its fetching goes on.
-const RESUME_BYTES: usize = 1 << 20;
+/// One part in so many of that is left when its fetching goes on.
+const RESUME: usize = 4;
 
 #[derive(Default)]
 struct Feed {
@@ -52,6 +54,11 @@ struct Feed {
 }
 
 impl Feed {
+    /// True if there is or may be something for the reader.
+    fn is_behind(&self) -> bool {
+        self.end.is_none() || !self.chunks.is_empty()
+    }
+
     /// The end for a reader at `next`: beyond it while more may come.
     fn end_after(&self, next: Offset) -> Offset {
         match self.end {
@@ -70,10 +77,12 @@ struct Feeds {
 
 impl Feeds {
     /// True if the thread should rest until somebody reads. A member of a group must be heard of, so it never rests before it reads.
-    fn is_full(&self, member: bool) -> bool {
+    fn is_full(&self, member: bool, budget: &Reader) -> bool {
+        budget.note_behind(self.feeds.values().filter(|feed| feed.is_behind()).count());
+        let limit = budget.waiting().saturating_mul(self.feeds.len()).min(ALL_BYTES);
         let bytes: usize = self.feeds.values().map(|f| f.bytes).sum();
         let starving = self.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
-        (self.feeds.is_empty() && !member) || (bytes >= ALL_BYTES && !starving)
+        (self.feeds.is_empty() && !member) || (bytes >= limit && !starving)
     }
 }
 
@@ -81,6 +90,7 @@ impl Feeds {
 pub(super) struct Feeder {
     shared: Arc<Shared>,
     consumer: Arc<Consumer>,
+    budget: Reader,
     /// `None`: the group has no say, partitions are those that are read
     membership: Option<Arc<Membership>>,
     /// the group's name
@@ -110,7 +120,8 @@ impl Feeder {
         membership: Option<(Arc<Membership>, &[TopicName])>,
     ) -> Result<Arc<Self>, TopicError> {
         let group = shared.admin.outer(&owner.0);
-        let config = shared.options.consumer(&group);
+        let budget = shared.budget.reader();
+        let config = shared.options.consumer(&group, budget.fetched());
         let rebalanced = membership.as_ref().map(|(membership, topics)| membership.rebalanced(shared, topics));
         let consumer = Consumer::new(&config, rebalanced).map_err(|f| f.of("read from Kafka"))?;
         if let Some((_, topics)) = &membership {
@@ -122,6 +133,7 @@ impl Feeder {
         let feeder = Arc::new(Self {
             shared: shared.clone(),
             consumer,
+            budget,
             membership,
             group,
             topics,
@@ -171,6 +183,12 @@ impl Feeder {
         self.consumer.commit(offsets)
     }
 
+    /// Bytes that wait for readers.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.feeds.lock().feeds.values().map(|feed| feed.bytes).sum()
+    }
+
     /// See [`crate::topic::Session::read`].
     pub fn read(&self, at: &TopicPartition, from: Offset, limit: ReadLimit) -> Result<Fetched, TopicError> {
         let mut feeds = self.feeds.lock();
@@ -196,7 +214,9 @@ impl Feeder {
             feed.fetched = feed.fetched.max(end);
             return Ok(Fetched { batch: RawBatch::empty(), next: end, end: feed.end_after(end) });
         };
-        let rows = chunk.rows_within(0, limit.max_records.max(1), limit.max_bytes, true);
+        // A task holds what it is given, and once more as columns, until it is through with it.
+        let max_bytes = limit.max_bytes.min(self.budget.waiting());
+        let rows = chunk.rows_within(0, limit.max_records.max(1), max_bytes, true);
         let batch = without_empty_headers(chunk.slice(0, rows));
         if rows < chunk.len() {
             feed.chunks.push_front(chunk.slice(rows, chunk.len() - rows));
@@ -215,7 +235,7 @@ impl Feeder {
             let mut feeds = self.feeds.lock();
             let member = self.membership.is_some();
             let mut rested = false;
-            while !feeds.closed && !feeds.assign && !rested && feeds.is_full(member) {
+            while !feeds.closed && !feeds.assign && !rested && feeds.is_full(member, &self.budget) {
                 rested = self.changed.wait_for(&mut feeds, REST).timed_out() && member;
             }
             if feeds.closed {
@@ -259,14 +279,15 @@ impl Feeder {
     fn balance(&self, feeds: &mut Feeds, rested: bool) {
         let starving = rested || feeds.feeds.values().any(|f| f.chunks.is_empty() && f.end.is_none());
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        let pause_bytes = self.budget.waiting().max(PAUSE_BYTES);
         for (at, feed) in &mut feeds.feeds {
-            let limit = if rested { 1 } else { PAUSE_BYTES };
+            let limit = if rested { 1 } else { pause_bytes };
             // One at its end has nothing to fetch. And librdkafka counts the report of an end as a record where it notes from where a
             // partition that is paused then is read on: the next record would be passed over.
             if !feed.paused && feed.end.is_none() && feed.bytes >= limit && starving {
                 feed.paused = true;
                 pause.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
-            } else if feed.paused && feed.bytes < RESUME_BYTES {
+            } else if feed.paused && feed.bytes < pause_bytes / RESUME {
                 feed.paused = false;
                 resume.add_partition(&self.shared.admin.outer(at.topic.as_str()), at.partition);
             }
@@ -284,7 +305,7 @@ impl Feeder {
         self.consumer.consume(WAIT, &mut |event| {
             let (place, message) = match &event {
                 Event::Message(place, message) => (place, Some(message)),
-                Event::End(place, _) | Event::Failed(place, _) => (place, None),
+                Event::Sizes(place, _) | Event::End(place, _) | Event::Failed(place, _) => (place, None),
                 Event::Group(code, words) => return self.note_group(*code, words),
             };
             if known.get(last) != Some(&place.id()) {
@@ -303,6 +324,7 @@ impl Feeder {
                     taken.columns.push(message);
                     taken.end = None;
                 }
+                (_, Event::Sizes(_, sizes)) => taken.columns = Columns::with_room(*sizes),
                 (_, Event::End(_, offset)) => taken.end = Some(*offset),
                 (_, Event::Failed(_, code)) => taken.failed = Some(Failure::from(*code)),
                 (None, Event::Message(..) | Event::Group(..)) => {}

@@ -5,6 +5,7 @@
 //! directory. The subtle thing: the copy may be of another life of the cluster, so it counts only if the changelog reaches as far as it says.
 
 mod admin;
+mod budget;
 mod changelog;
 mod columns;
 mod failure;
@@ -26,7 +27,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -41,8 +41,7 @@ use crate::topic::{
 use crate::types::TopicName;
 
 use admin::Admin;
-use failure::Failure;
-use native::Consumer;
+use budget::Budget;
 pub use options::KafkaOptions;
 use scan::Scanners;
 use session::KafkaSession;
@@ -71,8 +70,8 @@ struct Shared {
     changelogs: Mutex<HashSet<TopicName>>,
     /// stores whose local copy was compared with the changelog
     trusted: Mutex<HashSet<StoreId>>,
-    /// consumers that commit without transactions, by group
-    plain: Mutex<HashMap<Owner, Arc<Consumer>>>,
+    /// memory between brokers and tasks
+    budget: Arc<Budget>,
     /// whose transactions were ended for them, by name, and when
     ended: Mutex<HashMap<String, Instant>>,
 }
@@ -125,19 +124,6 @@ impl Shared {
         }
         ended.insert(name, Instant::now());
     }
-
-    /// Commits offsets outside of a transaction.
-    fn commit_plainly(&self, owner: &Owner, list: &TopicPartitionList) -> Result<(), Failure> {
-        let mut plain = self.plain.lock();
-        if !plain.contains_key(owner) {
-            let config = self.options.consumer(&self.admin.outer(&owner.0));
-            plain.insert(owner.clone(), Consumer::new(&config, None)?);
-        }
-        match plain.get(owner) {
-            Some(consumer) => consumer.commit(list),
-            None => Err(Failure::said("the group has no consumer".to_owned())),
-        }
-    }
 }
 
 /// A log over a Kafka cluster.
@@ -168,6 +154,7 @@ impl KafkaLog {
             Ok::<_, TopicError>((local, admin?))
         })?;
         let node = node_id(&options)?;
+        let budget = Budget::new(options.buffer_bytes);
         let shared = Arc::new(Shared {
             options,
             admin,
@@ -177,7 +164,7 @@ impl KafkaLog {
             watchers: Arc::default(),
             changelogs: Mutex::default(),
             trusted: Mutex::default(),
-            plain: Mutex::default(),
+            budget,
             ended: Mutex::default(),
         });
         let name = shared.admin.outer(&format!("{}riverrun-{}", shared.options.service_id, shared.node));
@@ -269,6 +256,10 @@ impl Log for KafkaLog {
         Ok(Some(Arc::new(KafkaSession::open(&self.shared, owner, topics)?)))
     }
 
+    fn expects(&self, sessions: usize) {
+        self.shared.budget.expect(sessions);
+    }
+
     fn undecided_end(&self, at: &TopicPartition) -> Result<Offset, TopicError> {
         self.shared.admin.undecided_end(at)
     }
@@ -312,7 +303,6 @@ impl Log for KafkaLog {
     }
 
     fn forget(&self, owner: &Owner) -> Result<(), TopicError> {
-        self.shared.plain.lock().remove(owner);
         self.shared.admin.delete_group(owner)?;
         for topic in self.shared.admin.names()?.into_iter().filter(|topic| changelog::belongs(topic, &owner.0)) {
             self.delete_topic(&topic)?;
@@ -321,7 +311,6 @@ impl Log for KafkaLog {
     }
 
     fn release(&self, owner: &Owner) -> Result<(), TopicError> {
-        self.shared.plain.lock().remove(owner);
         self.shared.trusted.lock().retain(|store| store.owner != *owner);
         self.shared.changelogs.lock().retain(|topic| !changelog::belongs(topic, &owner.0));
         let prefix = format!("{}/", owner.0);

@@ -100,8 +100,21 @@ unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast::<u8>(), len) })
 }
 
+/// How large records are together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sizes {
+    /// their number
+    pub records: usize,
+    /// bytes of their keys
+    pub keys: usize,
+    /// bytes of their values
+    pub values: usize,
+}
+
 /// What a consumer's queue gives.
 pub(super) enum Event<'a> {
+    /// so much of a place comes now
+    Sizes(Place, Sizes),
     /// a record
     Message(Place, Message<'a>),
     /// all that is committed before this offset was given
@@ -206,7 +219,7 @@ impl Consumer {
         }
     }
 
-    /// Waits for a first message, at most `timeout`, and visits all that are there then.
+    /// Waits for a first message, at most `timeout`, and visits all that are there then; before that, tells the sizes of each place's.
     pub fn consume(&self, timeout: Duration, visit: &mut dyn FnMut(Event<'_>)) -> usize {
         let mut batch = self.batch.lock();
         let first = self.take(&mut batch[..1], timeout);
@@ -214,6 +227,8 @@ impl Consumer {
             return 0;
         }
         let taken = 1 + self.take(&mut batch[1..], Duration::ZERO);
+        // SAFETY: the calls above gave these messages to us; they are destroyed below.
+        unsafe { sizes_of(&batch[..taken]) }.into_iter().for_each(|(place, sizes)| visit(Event::Sizes(place, sizes)));
         let mut owned = Owned::default();
         for message in &mut batch[..taken] {
             // SAFETY: the call above gave this message to us, and nobody else has it.
@@ -323,6 +338,33 @@ impl Drop for Owned {
     }
 }
 
+/// The sizes of all records by place.
+///
+/// # Safety
+/// Each message is null or alive during the call.
+unsafe fn sizes_of(messages: &[*mut rd::rd_kafka_message_t]) -> Vec<(Place, Sizes)> {
+    let mut all: Vec<(Place, Sizes)> = Vec::new();
+    let mut last = 0;
+    // SAFETY: as the caller promises.
+    for message in messages.iter().filter_map(|message| unsafe { message.as_ref() }) {
+        let (Some(topic), RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR) = (NonNull::new(message.rkt), message.err) else {
+            continue;
+        };
+        let place = Place { topic, partition: message.partition };
+        if all.get(last).is_none_or(|(known, _)| known.id() != place.id()) {
+            last = all.iter().position(|(known, _)| known.id() == place.id()).unwrap_or(all.len());
+            if last == all.len() {
+                all.push((place, Sizes::default()));
+            }
+        }
+        let sizes = &mut all[last].1;
+        sizes.records += 1;
+        sizes.keys += message.key_len;
+        sizes.values += message.len;
+    }
+    all
+}
+
 /// # Safety
 /// `message` is alive during the call.
 unsafe fn visit_one(message: &rd::rd_kafka_message_t, visit: &mut dyn FnMut(Event<'_>)) {
@@ -405,6 +447,68 @@ pub(super) fn group_offsets(
     }
 }
 
+/// Commits offsets of a group as nobody of it, which Kafka takes only while it has no members. To be asked as [`group_offsets`] is.
+pub(super) fn alter_group_offsets(
+    asker: &Consumer,
+    group: &str,
+    offsets: &TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let client = asker.rk.as_ptr();
+    let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
+    // SAFETY: what is made here is destroyed here, once; the request copies the list; the event owns what is read of it until then.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), offsets.ptr());
+        rd::rd_kafka_AlterConsumerGroupOffsets(client, &mut request, 1, ptr::null(), queue);
+        let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
+        let answer = match event.is_null() {
+            true => Err(RDKafkaErrorCode::OperationTimedOut.into()),
+            false => read_altered(event),
+        };
+        if !event.is_null() {
+            rd::rd_kafka_event_destroy(event);
+        }
+        rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+        rd::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// # Safety
+/// `event` is alive.
+unsafe fn read_altered(event: *mut rd::rd_kafka_event_t) -> Result<(), Failure> {
+    // SAFETY: all that is read belongs to the event, which the caller keeps alive.
+    unsafe {
+        check(rd::rd_kafka_event_error(event))?;
+        let result = rd::rd_kafka_event_AlterConsumerGroupOffsets_result(event);
+        let mut count = 0;
+        let groups = rd::rd_kafka_AlterConsumerGroupOffsets_result_groups(result, &mut count);
+        for i in 0..count {
+            group_result(*groups.add(i))?.iter().try_for_each(|element| check(element.err))?;
+        }
+        Ok(())
+    }
+}
+
+/// The partitions of an answer about a group.
+///
+/// # Safety
+/// `group` is alive for `'a`.
+unsafe fn group_result<'a>(
+    group: *const rd::rd_kafka_group_result_t,
+) -> Result<&'a [rd::rd_kafka_topic_partition_t], Failure> {
+    // SAFETY: as the caller promises; error and list belong to the group.
+    unsafe {
+        let error = rd::rd_kafka_group_result_error(group);
+        if !error.is_null() {
+            check(rd::rd_kafka_error_code(error))?;
+        }
+        let list = rd::rd_kafka_group_result_partitions(group);
+        Ok(if list.is_null() { &[] } else { bytes_of((*list).elems, (*list).cnt) })
+    }
+}
+
 /// # Safety
 /// `event` is alive.
 unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<GroupOffset>, Failure> {
@@ -416,20 +520,7 @@ unsafe fn read_offsets(event: *mut rd::rd_kafka_event_t) -> Result<Vec<GroupOffs
         let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
         let mut offsets = Vec::new();
         for i in 0..count {
-            let group = *groups.add(i);
-            let error = rd::rd_kafka_group_result_error(group);
-            if !error.is_null() {
-                let code = rd::rd_kafka_error_code(error);
-                if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return Err(Failure::from(RDKafkaErrorCode::from(code)));
-                }
-            }
-            let list = rd::rd_kafka_group_result_partitions(group);
-            let elements = match list.is_null() {
-                true => &[][..],
-                false => bytes_of((*list).elems, (*list).cnt),
-            };
-            for element in elements {
+            for element in group_result(*groups.add(i))? {
                 let topic = CStr::from_ptr(element.topic).to_string_lossy().into_owned();
                 let metadata = bytes(element.metadata, element.metadata_size).unwrap_or_default();
                 let metadata = String::from_utf8_lossy(metadata).into_owned();

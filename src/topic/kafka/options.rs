@@ -31,6 +31,8 @@ pub struct KafkaOptions {
     pub exactly_once: bool,
     /// the URL under which other nodes reach this one
     pub advertised: Option<String>,
+    /// memory between brokers and tasks, of all queries (`kafka.buffer.max.bytes`)
+    pub buffer_bytes: usize,
     /// put before the name of each topic, group and transaction; for tests that share a broker
     pub namespace: String,
 }
@@ -41,6 +43,12 @@ const SESSION_TEXT: &str = "10000";
 
 /// Longest time between signs of life of a member, unless it is set.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Records are fetched ahead as if they had so many bytes, since librdkafka takes that much and more for each.
+const FETCHED_RECORD_BYTES: usize = 384;
+
+/// What `message.max.bytes` is where nobody says anything.
+const MESSAGE_BYTES: usize = 1_000_000;
 
 /// What nobody may set, because the log's promises are made of it.
 const OURS: &[&str] = &[
@@ -98,6 +106,8 @@ impl KafkaOptions {
         config.set("bootstrap.servers", &self.bootstrap_servers).set("client.id", "riverrun");
         // Half of it is also how long a client waits between its first connections, which a start needs several of; it grows if they fail.
         config.set("reconnect.backoff.ms", "20");
+        // What a client would tell brokers of itself costs it memory and time.
+        config.set("enable.metrics.push", "false");
         for (name, value) in ours {
             config.set(*name, *value);
         }
@@ -118,22 +128,29 @@ impl KafkaOptions {
         self.base(&[("isolation.level", "read_committed")])
     }
 
-    /// For reading in group `group`.
-    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+    /// For reading in group `group`; about so many bytes are fetched ahead.
+    pub(super) fn consumer(&self, group: &str, fetched: usize) -> ClientConfig {
+        // A queue that has this much asks for no more, but takes what one fetch brings.
+        let (fetch, queue) = ((fetched / 3).to_string(), (fetched / 3 * 2 / 1024).max(1).to_string());
+        let records = (fetched / FETCHED_RECORD_BYTES).max(1).to_string();
         let heartbeat = (self.session() / 3).min(HEARTBEAT).as_millis().max(1).to_string();
         let mut config = self.base(&[
             // The end of a partition is known when a fetch comes back empty; joins wait for it.
             ("fetch.wait.max.ms", "100"),
-            ("queued.min.messages", "20000"),
-            ("queued.max.messages.kbytes", "8192"),
+            ("queued.min.messages", &records),
+            ("queued.max.messages.kbytes", &queue),
             // What a full queue puts off goes on at once when there is room; the default waits a second.
             ("fetch.queue.backoff.ms", "2"),
-            ("fetch.max.bytes", "4194304"),
+            ("fetch.max.bytes", &fetch),
             ("fetch.error.backoff.ms", "100"),
             ("session.timeout.ms", SESSION_TEXT),
             // By its heartbeats a member hears that another one is gone.
             ("heartbeat.interval.ms", &heartbeat),
         ]);
+        // A fetch may not be smaller than the largest message, says the client; that is one for producers, and a fetch brings a larger one.
+        if let Some(fetch) = config.get("fetch.max.bytes").and_then(|bytes| bytes.trim().parse::<usize>().ok()) {
+            config.set("message.max.bytes", fetch.clamp(1000, MESSAGE_BYTES).to_string());
+        }
         if let Some(url) = &self.advertised {
             // Where the group is described, its members tell by this who they are.
             config.set("client.id", url);
@@ -154,8 +171,8 @@ impl KafkaOptions {
         let mut config = self.base(&[
             // Under load batches fill by themselves, since they are made while others are on their way.
             ("linger.ms", "1"),
-            // A record on its way costs some hundred bytes beside its own.
-            ("queue.buffering.max.messages", "100000"),
+            // A record on its way costs some hundred bytes beside its own. The budget of the process says less where many write.
+            ("queue.buffering.max.messages", "30000"),
             ("queue.buffering.max.kbytes", "16384"),
             ("retry.backoff.ms", "20"),
         ]);

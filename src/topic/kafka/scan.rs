@@ -20,6 +20,8 @@ use crate::topic::{Fetched, Offset, RawBatch, ReadLimit, TopicError, TopicPartit
 
 /// Readers that are kept.
 const KEPT: usize = 4;
+/// Bytes that a reader fetches ahead.
+const FETCHED: usize = 3 << 20;
 
 /// A reader and its place.
 struct Scanner {
@@ -88,7 +90,7 @@ impl Scanners {
         }
         drop(kept);
         let group = format!("{}riverrun-reader", options.namespace);
-        let mut config = options.consumer(&group);
+        let mut config = options.consumer(&group, FETCHED);
         config.set("fetch.wait.max.ms", "10");
         let consumer = Consumer::new(&config, None).map_err(|f| f.of("read from Kafka"))?;
         Ok(Scanner { consumer, at: None, rest: Vec::new(), next: 0, reached: None })
@@ -142,6 +144,7 @@ impl Scanner {
             let (mut columns, mut failed) = (Columns::default(), None);
             let reached = &mut self.reached;
             self.consumer.consume(Duration::from_millis(100), &mut |event| match event {
+                Event::Sizes(_, sizes) => columns = Columns::with_room(sizes),
                 Event::Message(_, message) => {
                     columns.push(&message);
                     *reached = None;

@@ -28,8 +28,6 @@ const INTERVAL_MS: i64 = 100;
 const DRAINED_MS: i64 = 5;
 /// The same without transactions, where a commit costs little and is chosen for its speed.
 const PLAIN_DRAINED_MS: i64 = 1;
-/// Outputs are in memory twice while a transaction is open, so tasks commit before they have many of them.
-const OUTPUT_BYTES: usize = 3 << 20;
 
 /// A commit as it was handed over: by which tenure, and who hears of it.
 type Handed = (u64, Commit, CommitDone);
@@ -145,7 +143,7 @@ impl Session for KafkaSession {
 
     fn pace(&self) -> Pace {
         let drained_ms = if self.shared.options.exactly_once { DRAINED_MS } else { PLAIN_DRAINED_MS };
-        Pace { interval_ms: INTERVAL_MS, drained_ms, output_bytes: OUTPUT_BYTES }
+        Pace { interval_ms: INTERVAL_MS, drained_ms, output_bytes: self.shared.budget.outputs() }
     }
 
     fn member(&self) -> Option<String> {

@@ -32,6 +32,7 @@ pub(crate) fn options(dir: &std::path::Path) -> Option<KafkaOptions> {
         exactly_once: true,
         namespace: format!("test-{:016x}-", rand::random::<u64>()),
         advertised: None,
+        buffer_bytes: 128 << 20,
     })
 }
 
@@ -288,6 +289,102 @@ fn a_member_with_full_queues_reads_on_after_a_change_of_the_group() {
     });
     a.close();
     b.close();
+}
+
+/// Who is not of a group that has members does not set its positions back.
+#[test]
+fn positions_from_outside_are_taken_only_while_a_group_has_no_members() {
+    let Some(f) = fixture() else { return };
+    make_topic(&*f.log, "t", 1, Cleanup::default());
+    let owner = Owner::new("q");
+    let outside = |offset| {
+        let positions = vec![(owner.clone(), at("t"), Position { offset, consumed: 3 })];
+        f.log.commit(Commit { positions, ..Commit::default() })
+    };
+    outside(5).unwrap();
+    let session = f.log.session(&owner, &["t".into()]).unwrap().unwrap();
+    wait_until("the partition", || matches!(session.tenure(&[at("t")]), Tenure::Here(_)));
+    assert!(matches!(outside(2), Err(TopicError::Aborted(_))));
+    let noted = || f.log.positions(&owner).unwrap()[&at("t")];
+    assert_eq!(noted(), Position { offset: 5, consumed: 3 });
+    session.close();
+    wait_until("the group without members", || outside(7).is_ok());
+    assert_eq!(noted().offset, 7);
+}
+
+/// A log with next to no budget, and a topic of two partitions with as many MB in 2000 records each.
+fn little_memory(mib: usize) -> Option<(Arc<KafkaLog>, tempfile::TempDir)> {
+    let dir = tempfile::tempdir().unwrap();
+    let options = KafkaOptions { buffer_bytes: 1, ..options(dir.path())? };
+    let log = KafkaLog::open(options, Arc::new(ManualClock::new(0))).unwrap();
+    make_topic(&*log, "t", 2, Cleanup::default());
+    let text = "x".repeat((mib << 20) / 2000);
+    for partition in 0..2 {
+        for _ in 0..4 {
+            log.commit(outputs(vec![append("t", partition, &[(None, Some(text.as_str()), 1); 500])])).unwrap();
+        }
+    }
+    Some((log, dir))
+}
+
+#[test]
+fn what_waits_for_tasks_is_held_by_the_budget() {
+    // What a fetch brings is a whole batch at least, as its producer made it; without the budget 6 MB would wait.
+    const MOST: usize = 3 << 20;
+    let Some((log, _dir)) = little_memory(8) else { return };
+    let owner = Owner::new("q");
+    let feeder = super::feed::Feeder::start(&log.shared, &owner, None).unwrap();
+    let places = [at("t"), TopicPartition::new("t", 1)];
+    let (mut next, mut most) = ([0; 2], 0);
+    let limit = ReadLimit { max_records: 1, ..ReadLimit::default() };
+    wait_until("first records of both", || {
+        for (place, next) in places.iter().zip(&mut next) {
+            *next = feeder.read(place, *next, limit).unwrap().next;
+        }
+        next.iter().all(|next| *next > 0)
+    });
+    // Nobody reads on for a while, and 16 MB are there.
+    for _ in 0..100 {
+        most = most.max(feeder.waiting());
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    assert!((1..=MOST).contains(&most), "{most} bytes wait");
+    let mut records = [1; 2];
+    wait_until("all the rest", || {
+        for ((place, next), records) in places.iter().zip(&mut next).zip(&mut records) {
+            let fetched = feeder.read(place, *next, ReadLimit::default()).unwrap();
+            assert!(fetched.batch.byte_size() <= 128 << 10, "{} bytes for one task", fetched.batch.byte_size());
+            *next = fetched.next;
+            *records += fetched.batch.len();
+        }
+        most = most.max(feeder.waiting());
+        records == [2000; 2]
+    });
+    assert!(most <= MOST, "{most} bytes waited");
+    feeder.close();
+}
+
+#[test]
+fn what_is_on_its_way_to_brokers_is_held_by_the_budget() {
+    use super::native::{Outgoing, Producer};
+    use std::time::Duration;
+    const RECORD: usize = 1000;
+    let Some((log, _dir)) = little_memory(0) else { return };
+    let before = log.bounds(&at("t")).unwrap().end;
+    let shared = &log.shared;
+    let budget = super::budget::Budget::new(1);
+    let mut producer = Producer::new(&shared.options.producer(None), Some(budget.writer())).unwrap();
+    let (topic, text, mut most) = (shared.admin.outer("t"), vec![b'x'; RECORD], 0);
+    for _ in 0..100 {
+        let record = || Outgoing { key: None, value: Some(&text), timestamp: 1, headers: Vec::new(), mark: 0 };
+        producer.send(&topic, 0, (0..100).map(|_| record()), Duration::from_secs(30)).unwrap();
+        most = most.max(producer.on_their_way());
+    }
+    // A share, what is sent until it is looked at, and the last call.
+    assert!((RECORD..(256 << 10) + (512 << 10) + 150 * RECORD).contains(&most), "{most} bytes on their way");
+    producer.flush(Duration::from_secs(30)).unwrap();
+    assert_eq!(producer.on_their_way(), 0);
+    assert_eq!(log.bounds(&at("t")).unwrap().end, before + 10_000);
 }
 
 #[test]

@@ -163,6 +163,7 @@ impl Writer {
             }
             Ok(marks)
         });
+        producer.rest();
         let receipts = done.map(|marks| marks.iter().map(|marks| marks.receipt(&producer)).collect());
         self.producer = Some(producer);
         receipts.map_err(|failure| (failure, true))
@@ -170,7 +171,7 @@ impl Writer {
 
     /// Ends what a producer of this name began, whoever it is.
     pub fn end_others(options: &KafkaOptions, name: &str) -> Result<(), Failure> {
-        let producer = Producer::new(&options.producer(Some(name)))?;
+        let producer = Producer::new(&options.producer(Some(name)), None)?;
         again(|| producer.init_transactions(STEP))
     }
 
@@ -179,7 +180,8 @@ impl Writer {
         if self.producer.is_some() {
             return Ok(());
         }
-        let producer = Producer::new(&self.shared.options.producer(self.transactional.as_deref()))?;
+        let config = self.shared.options.producer(self.transactional.as_deref());
+        let producer = Producer::new(&config, Some(self.shared.budget.writer()))?;
         if self.transactional.is_some() {
             again(|| producer.init_transactions(STEP))?;
         } else {
@@ -252,7 +254,7 @@ impl Writer {
             let node = members.member(owner).map_or("", |_| self.shared.node.as_str());
             let list = self.shared.admin.offsets(&positions, node).map_err(|e| Failure::said(e.to_string()))?;
             if self.transactional.is_none() {
-                members.commit(owner, &list).unwrap_or_else(|| self.shared.commit_plainly(owner, &list))?;
+                members.commit(owner, &list).unwrap_or_else(|| self.shared.admin.set_offsets(owner, &list))?;
                 continue;
             }
             let group = self.shared.admin.outer(&owner.0);

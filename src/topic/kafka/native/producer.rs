@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -19,12 +20,13 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::{ERROR_BYTES, GroupMetadata, check, log, millis, rdkafka_error};
+use crate::topic::kafka::budget::{RECORD_BYTES, Writing};
 use crate::topic::kafka::failure::Failure;
 
 /// Records handed over by one call where they need no times of their own.
 const BATCH: usize = 1024;
-/// After how many records reports are taken.
-const POLL_EVERY: usize = 2048;
+/// After how many bytes reports are taken.
+const POLL_BYTES: usize = 512 << 10;
 /// How long a full queue is waited for at a time.
 const FULL: Duration = Duration::from_millis(5);
 
@@ -50,12 +52,24 @@ pub(in crate::topic::kafka) struct Outgoing<'a> {
     pub mark: usize,
 }
 
+/// What librdkafka hands back with each report.
+#[derive(Default)]
+struct Told {
+    reports: Mutex<Reports>,
+    /// bytes of records that are no longer on their way, counted over the producer's life
+    arrived: AtomicUsize,
+}
+
 /// A producer of records.
 pub(in crate::topic::kafka) struct Producer {
     rk: NonNull<rd::rd_kafka_t>,
     topics: HashMap<String, NonNull<rd::rd_kafka_topic_t>>,
-    reports: NonNull<Mutex<Reports>>,
-    /// records since reports were taken
+    told: NonNull<Told>,
+    /// its share of the process's budget; `None`: it writes nothing
+    budget: Option<Writing>,
+    /// bytes of records that were handed over, counted over its life
+    left: usize,
+    /// bytes since reports were taken
     sent: usize,
     batch: Vec<rd::rd_kafka_message_t>,
 }
@@ -67,32 +81,51 @@ unsafe impl Sync for Producer {}
 
 impl Producer {
     /// A producer; its topics are made known when they are first written.
-    pub fn new(config: &ClientConfig) -> Result<Self, Failure> {
+    pub fn new(config: &ClientConfig, budget: Option<Writing>) -> Result<Self, Failure> {
         let conf = config.create_native_config()?;
-        let reports = NonNull::from(Box::leak(Box::<Mutex<Reports>>::default()));
+        let told = NonNull::from(Box::leak(Box::<Told>::default()));
         let mut text = [0 as c_char; ERROR_BYTES];
         // SAFETY: the copy of the configuration goes over to the client if that is made, else it is destroyed here, as is the box.
         let rk = unsafe {
             let copy = rd::rd_kafka_conf_dup(conf.ptr());
             rd::rd_kafka_conf_set_log_cb(copy, Some(log));
-            rd::rd_kafka_conf_set_opaque(copy, reports.as_ptr().cast());
+            rd::rd_kafka_conf_set_opaque(copy, told.as_ptr().cast());
             rd::rd_kafka_conf_set_dr_msg_cb(copy, Some(delivered));
             let rk = rd::rd_kafka_new(rd::rd_kafka_type_t::RD_KAFKA_PRODUCER, copy, text.as_mut_ptr(), ERROR_BYTES);
             if rk.is_null() {
                 rd::rd_kafka_conf_destroy(copy);
-                drop(Box::from_raw(reports.as_ptr()));
+                drop(Box::from_raw(told.as_ptr()));
             }
             rk
         };
         // SAFETY: librdkafka ends the text with a zero.
         let reason = unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
         let rk = NonNull::new(rk).ok_or_else(|| Failure::said(reason))?;
-        Ok(Self { rk, topics: HashMap::new(), reports, sent: 0, batch: Vec::new() })
+        Ok(Self { rk, topics: HashMap::new(), told, budget, left: 0, sent: 0, batch: Vec::new() })
+    }
+
+    fn told(&self) -> &Told {
+        // SAFETY: the box is given back in `Drop` alone.
+        unsafe { self.told.as_ref() }
     }
 
     fn reports(&self) -> &Mutex<Reports> {
-        // SAFETY: the box is given back in `Drop` alone.
-        unsafe { self.reports.as_ref() }
+        &self.told().reports
+    }
+
+    /// Bytes of records that are on their way.
+    pub fn on_their_way(&self) -> usize {
+        self.left.wrapping_sub(self.told().arrived.load(Ordering::Relaxed))
+    }
+
+    /// Waits, at most `patience`, while its share of the budget is on its way.
+    fn wait_for_budget(&mut self, patience: Duration) -> Result<(), Failure> {
+        let Some(limit) = self.budget.as_mut().map(Writing::limit) else { return Ok(()) };
+        let mut deadline = None;
+        while self.on_their_way() >= limit {
+            self.wait_for_room(&mut deadline, patience)?;
+        }
+        Ok(())
     }
 
     fn topic(&mut self, name: &str) -> Result<*mut rd::rd_kafka_topic_t, Failure> {
@@ -116,6 +149,7 @@ impl Producer {
         patience: Duration,
     ) -> Result<(), Failure> {
         let topic = self.topic(topic)?;
+        self.wait_for_budget(patience)?;
         for record in records {
             let mut deadline = None;
             loop {
@@ -125,7 +159,8 @@ impl Producer {
                     error => return check(error),
                 }
             }
-            self.count(1);
+            let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            self.count(bytes + RECORD_BYTES, patience)?;
         }
         Ok(())
     }
@@ -217,6 +252,7 @@ impl Producer {
     ) -> Result<(), Failure> {
         let mut deadline = None;
         while !batch.is_empty() {
+            self.wait_for_budget(patience)?;
             let count = c_int::try_from(batch.len()).unwrap_or(c_int::MAX);
             // SAFETY: topic and messages are alive during the call, which copies keys and values.
             unsafe {
@@ -225,7 +261,8 @@ impl Producer {
             }
             // A full queue takes none of those that follow, so the order stays.
             let taken = batch.iter().take_while(|m| m.err == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).count();
-            self.count(taken);
+            let bytes = batch[..taken].iter().map(|m| m.key_len + m.len + RECORD_BYTES).sum();
+            self.count(bytes, patience)?;
             match batch.get(taken).map(|m| m.err) {
                 None => return Ok(()),
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR__QUEUE_FULL) => self.wait_for_room(&mut deadline, patience)?,
@@ -236,12 +273,16 @@ impl Producer {
         Ok(())
     }
 
-    fn count(&mut self, records: usize) {
-        self.sent += records;
-        if self.sent >= POLL_EVERY {
+    /// Notes records that were handed over.
+    fn count(&mut self, bytes: usize, patience: Duration) -> Result<(), Failure> {
+        self.sent += bytes;
+        self.left = self.left.wrapping_add(bytes);
+        if self.sent >= POLL_BYTES {
             self.sent = 0;
             self.poll(Duration::ZERO);
+            self.wait_for_budget(patience)?;
         }
+        Ok(())
     }
 
     fn wait_for_room(&self, deadline: &mut Option<Instant>, patience: Duration) -> Result<(), Failure> {
@@ -279,6 +320,13 @@ impl Producer {
             if asked == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
                 rd::rd_kafka_metadata_destroy(cluster);
             }
+        }
+    }
+
+    /// Nothing will be sent for a while.
+    pub fn rest(&mut self) {
+        if let Some(budget) = &mut self.budget {
+            budget.done();
         }
     }
 
@@ -346,7 +394,7 @@ impl Drop for Producer {
                 rd::rd_kafka_topic_destroy(topic.as_ptr());
             }
             rd::rd_kafka_destroy(self.rk.as_ptr());
-            drop(Box::from_raw(self.reports.as_ptr()));
+            drop(Box::from_raw(self.told.as_ptr()));
         }
     }
 }
@@ -385,7 +433,9 @@ unsafe fn headers_of(headers: &[(&str, Option<&[u8]>)]) -> *mut rd::rd_kafka_hea
 /// A record is with Kafka, or will never be.
 unsafe extern "C" fn delivered(_: *mut rd::rd_kafka_t, message: *const rd::rd_kafka_message_t, opaque: *mut c_void) {
     // SAFETY: the message is alive during the call; the opaque is the producer's box of reports.
-    let (message, reports) = unsafe { (&*message, &*opaque.cast::<Mutex<Reports>>()) };
+    let (message, told) = unsafe { (&*message, &*opaque.cast::<Told>()) };
+    let reports = &told.reports;
+    told.arrived.fetch_add(message.key_len + message.len + RECORD_BYTES, Ordering::Relaxed);
     let mark = message._private as usize;
     if message.err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         let failure = Failure::from(RDKafkaErrorCode::from(message.err));
