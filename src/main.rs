@@ -1,6 +1,6 @@
 //! The program: arguments in, exit code out.
 //!
-//! The subtle thing is what the process keeps of memory that was freed: batches come and go by the megabyte, so it is little and given back soon.
+//! The subtle thing is what the process keeps of memory that was freed: batches come and go by the megabyte, and on Kafka clients that rest are many.
 
 use std::ffi::{c_int, c_long};
 use std::process::ExitCode;
@@ -21,14 +21,13 @@ unsafe extern "C" {
 }
 
 fn main() -> ExitCode {
-    give_memory_back();
-    riverrun::cli::main(std::env::args_os())
+    riverrun::cli::main(std::env::args_os(), give_memory_back)
 }
 
-/// Freed memory goes back soon; MIMALLOC_PURGE_DELAY says otherwise. The allocator's feature `no_thp` sees to it that memory is not taken in
-/// pieces of 2 MiB, of which a few bytes in use keep all.
+/// Freed memory goes back soon; MIMALLOC_PURGE_DELAY says otherwise. For an engine on Kafka: the embedded log would lose a tenth of its rate.
+/// The allocator's feature `no_thp` sees to it that memory is not taken in pieces of 2 MiB, of which a few bytes in use keep all.
 #[allow(unsafe_code)]
 fn give_memory_back() {
-    // SAFETY: sets a number that the allocator reads when it is next asked; no other thread runs yet.
+    // SAFETY: sets a number that the allocator reads when it next gives memory back; any thread may do so at any time.
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) };
 }

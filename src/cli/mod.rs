@@ -74,8 +74,8 @@ enum Command {
     Check(maintenance::CheckArgs),
 }
 
-/// Executes what the arguments say, the program's name first.
-pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+/// Executes what the arguments say, the program's name first; `on_kafka` is called before an engine is opened on a cluster.
+pub fn main(arguments: impl IntoIterator<Item = OsString>, on_kafka: fn()) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -86,6 +86,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     log_to_stderr();
+    place::before_kafka(on_kafka);
     let result = match cli.command {
         None => shell::shell(&cli.place, &cli.shell),
         Some(Command::Shell(arguments)) => shell::shell(&cli.place, &arguments.or(cli.shell)),

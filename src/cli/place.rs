@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use clap::Args;
 
@@ -13,6 +14,14 @@ use crate::client::{Client, EmbeddedClient, HttpClient};
 use crate::config;
 use crate::diagnostic::{Diagnostic, ErrorClass};
 use crate::engine::{Engine, EngineConfig};
+
+/// What the program wants to do before an engine is opened on a cluster.
+static BEFORE_KAFKA: OnceLock<fn()> = OnceLock::new();
+
+/// Sets what is called before an engine is opened on a cluster; the first call counts.
+pub(super) fn before_kafka(call: fn()) {
+    BEFORE_KAFKA.get_or_init(|| call);
+}
 
 /// `--data-dir`, `--bootstrap-servers` and `--server`, which every command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -112,6 +121,9 @@ impl Place {
         }
         check_writable(data_dir)?;
         let workers = values.limit(config::WORKER_THREADS);
+        if let Some(call) = BEFORE_KAFKA.get().filter(|_| brokers(&properties).is_some()) {
+            call();
+        }
         Engine::open(EngineConfig {
             data_dir: Some(data_dir.to_owned()),
             properties,
