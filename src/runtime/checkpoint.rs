@@ -411,8 +411,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Reports what the task holds.
-    fn measure(&mut self, graph: &mut Graph) {
+    /// Reports what the task holds. Also where nothing can be tidied, since a task that goes on while its commits are under way would hold
+    /// what nobody knows of.
+    pub fn measure(&mut self, graph: &mut Graph) {
         let stores: usize = graph.stores().map(|(_, store)| store.memory()).sum();
         let overlays = self.stores.iter().filter_map(|mark| mark.overlay.as_ref()).map(|o| o.memory());
         self.share.report(stores + overlays.sum::<usize>());

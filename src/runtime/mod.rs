@@ -493,7 +493,9 @@ impl Runtime {
         };
         // records gain nothing by waiting, as changes of state do, and here a commit costs little
         let output_bytes = (self.config.commit_max_bytes / OUTPUT_SHARE).max(1);
-        let own_pace = Pace { interval_ms: self.config.commit_interval_ms, drained_ms: 0, output_bytes };
+        let pending_bytes = self.config.commit_max_bytes;
+        let interval_ms = self.config.commit_interval_ms;
+        let own_pace = Pace { interval_ms, drained_ms: 0, output_bytes, pending_bytes };
         let shared = Arc::new(QueryShared {
             log: self.log.clone(),
             clock: self.clock.clone(),

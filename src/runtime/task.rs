@@ -423,7 +423,9 @@ impl Task {
             Collected::Pending => return Ok(false),
             Collected::Committed => {
                 self.tell_commit();
-                if !self.stepped {
+                if self.stepped {
+                    self.checkpoint.measure(&mut self.graph);
+                } else {
                     self.checkpoint.tidy(&self.shared, &mut self.graph, now_ms)?;
                 }
             }
@@ -457,8 +459,10 @@ impl Task {
     pub fn wants_commit(&mut self) -> bool {
         let client_rows = self.env.out.client_rows();
         let client_full = self.shared.spec.client.as_ref().is_some_and(|c| client_rows >= c.capacity_rows());
-        let outputs_full = self.env.out.bytes() >= self.shared.pace().output_bytes;
-        client_full || outputs_full || self.pending_bytes() >= self.shared.config.commit_max_bytes
+        let pace = self.shared.pace();
+        let outputs_full = self.env.out.bytes() >= pace.output_bytes;
+        let pending_max = pace.pending_bytes.min(self.shared.config.commit_max_bytes);
+        client_full || outputs_full || self.pending_bytes() >= pending_max
     }
 
     fn interval_ms(&self) -> i64 {

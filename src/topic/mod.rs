@@ -308,6 +308,8 @@ pub struct Pace {
     pub drained_ms: i64,
     /// bytes of outputs that a task has at most when it commits
     pub output_bytes: usize,
+    /// bytes of outputs and of changed state, which is to become some
+    pub pending_bytes: usize,
 }
 
 /// Whether a task's partitions are this node's.

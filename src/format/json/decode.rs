@@ -12,6 +12,9 @@ use crate::format::settle::{present, settle};
 use crate::format::{DecodeFailure, Decoded, RecordDecoder};
 use crate::types::Column;
 
+/// Memory of slots for more rows is not kept between calls: a node may have hundreds of decoders that rest.
+const KEPT_ROWS: usize = 1024;
+
 /// Decodes JSON payloads into the wanted columns.
 pub(super) struct JsonDecoder {
     /// the payload is the value of the only column, not an object around it
@@ -106,6 +109,9 @@ impl RecordDecoder for JsonDecoder {
             }
         }
         let mut columns = self.build(bytes, &mut failures);
+        if rows > KEPT_ROWS {
+            self.slots.iter_mut().for_each(|slot| *slot = Vec::new());
+        }
         settle(&mut failures, &mut columns, rows);
         Decoded { columns, present: present(&absent, rows), failures }
     }

@@ -18,6 +18,8 @@ const FETCHED: (usize, usize) = (192 * KIB, 3 * MIB);
 const WAITING: (usize, usize) = (64 * KIB, 3 * MIB);
 /// Outputs of a task that are not handed over. They are in memory twice while a transaction is open, so tasks commit before they have many.
 const OUTPUTS: (usize, usize) = (64 * KIB, 3 * MIB);
+/// The same with changed state, of which outputs are made at a commit. Many changes are one output, so that little would make many of few.
+const PENDING: (usize, usize) = (256 * KIB, 32 * MIB);
 /// What a producer may have on its way.
 const ON_THEIR_WAY: (usize, usize) = (256 * KIB, 16 * MIB);
 
@@ -63,6 +65,11 @@ impl Budget {
     /// What may wait for the task of a partition.
     pub fn waiting(&self) -> usize {
         share(self.part, self.behind.load(Ordering::Relaxed), WAITING)
+    }
+
+    /// Outputs and changed state with which a task commits.
+    pub fn pending(&self) -> usize {
+        share(self.part, self.behind.load(Ordering::Relaxed), PENDING)
     }
 
     /// Outputs with which a task commits.
@@ -152,6 +159,7 @@ mod tests {
         assert_eq!(budget.waiting(), 3 * MIB, "nobody is behind");
         readers.iter().for_each(|reader| reader.note_behind(2));
         assert_eq!([budget.waiting(), readers[5].waiting(), budget.outputs()], [128 * KIB, 128 * KIB, 64 * KIB]);
+        assert_eq!(budget.pending(), 256 * KIB);
         assert!(readers.len() * 2 * budget.waiting() <= 32 * MIB);
         readers.iter().skip(4).for_each(|reader| reader.note_behind(0));
         assert_eq!(budget.waiting(), 3 * MIB, "those at their ends need nothing");
@@ -184,7 +192,7 @@ mod tests {
         let budget = Budget::new(1);
         let (reader, mut writer) = (budget.reader(), budget.writer());
         reader.note_behind(1000);
-        let shares = [reader.fetched(), budget.waiting(), budget.outputs(), writer.limit()];
-        assert_eq!(shares, [FETCHED.0, WAITING.0, OUTPUTS.0, ON_THEIR_WAY.0]);
+        let shares = [reader.fetched(), budget.waiting(), budget.outputs(), budget.pending(), writer.limit()];
+        assert_eq!(shares, [FETCHED.0, WAITING.0, OUTPUTS.0, PENDING.0, ON_THEIR_WAY.0]);
     }
 }

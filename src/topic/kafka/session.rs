@@ -143,7 +143,9 @@ impl Session for KafkaSession {
 
     fn pace(&self) -> Pace {
         let drained_ms = if self.shared.options.exactly_once { DRAINED_MS } else { PLAIN_DRAINED_MS };
-        Pace { interval_ms: INTERVAL_MS, drained_ms, output_bytes: self.shared.budget.outputs() }
+        let budget = &self.shared.budget;
+        let (output_bytes, pending_bytes) = (budget.outputs(), budget.pending());
+        Pace { interval_ms: INTERVAL_MS, drained_ms, output_bytes, pending_bytes }
     }
 
     fn member(&self) -> Option<String> {
