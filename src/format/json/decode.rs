@@ -13,7 +13,7 @@ use crate::format::{DecodeFailure, Decoded, RecordDecoder};
 use crate::types::Column;
 
 /// Memory of slots for more rows is not kept between calls: a node may have hundreds of decoders that rest.
-const KEPT_ROWS: usize = 1024;
+const KEPT_ROWS: usize = 2048;
 
 /// Decodes JSON payloads into the wanted columns.
 pub(super) struct JsonDecoder {
