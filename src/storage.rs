@@ -49,7 +49,7 @@ pub struct StorageOptions {
     pub records_memtable_bytes: u64,
     /// the same for changelogs
     pub changelog_memtable_bytes: u64,
-    /// the same for keyed stores; the larger, the less often their tables are merged
+    /// the same for keyed stores, but at most half as much more, see [`Storage::pace`]; the larger, the less often their tables are merged
     pub keyed_memtable_bytes: u64,
     /// property `storage.records.compression` = `lz4`: blocks of records are packed on disk. Counts only when the directory is new
     pub pack_records: bool,
@@ -83,9 +83,11 @@ impl Default for StorageOptions {
 }
 
 impl StorageOptions {
-    /// Memory of caches and memtables, about: of each space one memtable fills, and two that are full may wait for the disk.
+    /// Memory of caches and memtables, about: of each space one memtable fills, and two that are full may wait for the disk; writers of
+    /// keyed stores wait for it sooner.
     pub fn memory_bytes(&self) -> u64 {
-        self.cache_bytes + 3 * (self.records_memtable_bytes + self.changelog_memtable_bytes + self.keyed_memtable_bytes)
+        let keyed = self.keyed_memtable_bytes / 2 * 3;
+        self.cache_bytes + 3 * (self.records_memtable_bytes + self.changelog_memtable_bytes) + keyed
     }
 }
 
@@ -401,17 +403,32 @@ impl Storage {
             let held = tree.tree.active_memtable().size();
             // one that is not half full is not worth a table
             if more > 0 && held + more > limit && held > limit / 2 {
-                self.wait_for_flush(open, tree)?;
+                self.wait_for_flush(open, tree, MAX_SEALED_MEMTABLES)?;
                 tree.rotate_memtable().map_err(|e| self.poison.set(said(&e)))?;
             }
         }
         Ok(())
     }
 
+    /// For writers that are in no hurry, to be called before each of many writes and without a lock that others want: lets the disk catch
+    /// up while the memtable that fills is half full and another waits. So a space takes a memtable and a half, in tables of full size.
+    ///
+    /// # Errors
+    /// [`StorageError::Poisoned`].
+    pub fn pace(&self, space: Space) -> Result<(), StorageError> {
+        self.poison.check()?;
+        let open = self.opened()?;
+        let tree = open.space(space);
+        if tree.tree.active_memtable().size() <= space.memtable_bytes(&self.options) / 2 {
+            return Ok(());
+        }
+        self.wait_for_flush(&open, tree, 1)
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the storage below has no condition to wait on")]
-    /// Lets the disk catch up with a space.
-    fn wait_for_flush(&self, open: &OpenDatabase, space: &Keyspace) -> Result<(), StorageError> {
-        while space.sealed_memtable_count() >= MAX_SEALED_MEMTABLES {
+    /// Lets the disk catch up with a space until fewer than `full` memtables of it wait.
+    fn wait_for_flush(&self, open: &OpenDatabase, space: &Keyspace, full: usize) -> Result<(), StorageError> {
+        while space.sealed_memtable_count() >= full {
             // Nothing is left in the buffer to flush; asked only whether a background thread has failed.
             open.database.persist(PersistMode::Buffer).map_err(|e| self.poison.set(said(&e)))?;
             std::thread::sleep(Duration::from_millis(1));

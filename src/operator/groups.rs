@@ -542,3 +542,31 @@ fn portion(windows: Windows) -> i64 {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_with_one_group_takes_little_and_gives_it_back() {
+        const WINDOWS: i64 = 10_000;
+        let mut table = GroupTable::new(Windows::Time);
+        let hash = table.hash(b"k");
+        let span = |n: i64| Span { start: 1000 * n, end: 1000 * (n + 1) };
+        let slots: Vec<Slot> = (0..WINDOWS).map(|n| table.insert(hash, b"k", span(n))).collect();
+        let each = table.memory() / WINDOWS as usize;
+        assert!((size_of::<Head>() + size_of::<Bucket>()..=256).contains(&each), "{each} bytes a window");
+        for (n, slot) in (0..).zip(slots) {
+            assert_eq!(table.find(hash, b"k", span(n)), Some(slot));
+            table.remove(slot);
+            assert_eq!(
+                (table.find(hash, b"k", span(n)), table.next_start(1000 * n)),
+                (None, table.next_start(1000 * n + 1))
+            );
+        }
+        assert_eq!((table.next_start(0), table.memory()), (None, 0));
+        // in a window that was given back others find a place
+        let slot = table.insert(hash, b"k", span(7));
+        assert_eq!((table.next_start(0), table.starting_at(7000)), (Some(7000), vec![slot]));
+    }
+}

@@ -96,6 +96,8 @@ pub(super) fn write_behind(
     next_block: u64,
 ) -> Result<(), TopicError> {
     check_names(id)?;
+    // commits must not wait for that
+    log.storage.pace(Space::Keyed)?;
     let mut writer = log.writer.lock();
     let new_id = writer.next_id;
     let known = writer.stores.get(id).copied();
