@@ -335,11 +335,13 @@ fn what_waits_for_tasks_is_held_by_the_budget() {
     let owner = Owner::new("q");
     let feeder = super::feed::Feeder::start(&log.shared, &owner, None).unwrap();
     let places = [at("t"), TopicPartition::new("t", 1)];
-    let (mut next, mut most) = ([0; 2], 0);
+    let (mut next, mut records, mut most) = ([0; 2], [0; 2], 0);
     let limit = ReadLimit { max_records: 1, ..ReadLimit::default() };
     wait_until("first records of both", || {
-        for (place, next) in places.iter().zip(&mut next) {
-            *next = feeder.read(place, *next, limit).unwrap().next;
+        for ((place, next), records) in places.iter().zip(&mut next).zip(&mut records) {
+            let fetched = feeder.read(place, *next, limit).unwrap();
+            *next = fetched.next;
+            *records += fetched.batch.len();
         }
         next.iter().all(|next| *next > 0)
     });
@@ -349,7 +351,6 @@ fn what_waits_for_tasks_is_held_by_the_budget() {
         std::thread::park_timeout(std::time::Duration::from_millis(10));
     }
     assert!((1..=MOST).contains(&most), "{most} bytes wait");
-    let mut records = [1; 2];
     wait_until("all the rest", || {
         for ((place, next), records) in places.iter().zip(&mut next).zip(&mut records) {
             let fetched = feeder.read(place, *next, ReadLimit::default()).unwrap();
