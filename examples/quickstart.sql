@@ -42,7 +42,8 @@ CREATE STREAM named_quakes AS
   JOIN networks n ON q.network = n.network
   EMIT CHANGES;
 
--- The data. Files are read on the client's side, relative to this one.
+-- The data. Files are read on the client's side, relative to this one. The networks are older (rowtime) than the earthquakes: a join goes
+-- by time, and a stream's row finds what the table held before it.
 COPY networks FROM 'data/networks.jsonl';
 COPY quakes FROM 'data/earthquakes.jsonl';
 
