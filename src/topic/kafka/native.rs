@@ -423,25 +423,46 @@ pub(super) fn group_offsets(
 ) -> Result<Vec<GroupOffset>, Failure> {
     let client = asker.rk.as_ptr();
     let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
-    // SAFETY: what is made here is destroyed here, once; the event owns what is read of it until then.
+    // SAFETY: what is made here is destroyed here, once; the answer is read as what was asked for.
     unsafe {
-        let queue = rd::rd_kafka_queue_new(client);
         let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(name.as_ptr(), ptr::null());
         let options =
             rd::rd_kafka_AdminOptions_new(client, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
-        let stable = rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, stable.into()));
-        rd::rd_kafka_ListConsumerGroupOffsets(client, &mut request, 1, options, queue);
+        let answer = match rdkafka_error(rd::rd_kafka_AdminOptions_set_require_stable_offsets(options, stable.into())) {
+            Some(error) => Err(error),
+            None => {
+                let send = |queue| rd::rd_kafka_ListConsumerGroupOffsets(client, &mut request, 1, options, queue);
+                answer(client, timeout, send, read_offsets)
+            }
+        };
+        rd::rd_kafka_AdminOptions_destroy(options);
+        rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
+        answer
+    }
+}
+
+/// Sends a request that is answered in a queue, and reads the answer.
+///
+/// # Safety
+/// `client` is alive; `send` sends a request whose answer `read` can read while the event is alive.
+unsafe fn answer<T>(
+    client: *mut rd::rd_kafka_t,
+    timeout: Duration,
+    send: impl FnOnce(*mut rd::rd_kafka_queue_t),
+    read: unsafe fn(*mut rd::rd_kafka_event_t) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    // SAFETY: queue and event are destroyed here, once, and the event not before it was read.
+    unsafe {
+        let queue = rd::rd_kafka_queue_new(client);
+        send(queue);
         let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
-        let answer = match (stable, event.is_null()) {
-            (Some(error), _) => Err(error),
-            (None, true) => Err(RDKafkaErrorCode::OperationTimedOut.into()),
-            (None, false) => read_offsets(event),
+        let answer = match event.is_null() {
+            true => Err(RDKafkaErrorCode::OperationTimedOut.into()),
+            false => read(event),
         };
         if !event.is_null() {
             rd::rd_kafka_event_destroy(event);
         }
-        rd::rd_kafka_AdminOptions_destroy(options);
-        rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
         rd::rd_kafka_queue_destroy(queue);
         answer
     }
@@ -456,21 +477,12 @@ pub(super) fn alter_group_offsets(
 ) -> Result<(), Failure> {
     let client = asker.rk.as_ptr();
     let name = CString::new(group).map_err(|e| Failure::said(e.to_string()))?;
-    // SAFETY: what is made here is destroyed here, once; the request copies the list; the event owns what is read of it until then.
+    // SAFETY: what is made here is destroyed here, once, and copies the list; the answer is read as what was asked for.
     unsafe {
-        let queue = rd::rd_kafka_queue_new(client);
         let mut request = rd::rd_kafka_AlterConsumerGroupOffsets_new(name.as_ptr(), offsets.ptr());
-        rd::rd_kafka_AlterConsumerGroupOffsets(client, &mut request, 1, ptr::null(), queue);
-        let event = rd::rd_kafka_queue_poll(queue, millis(timeout));
-        let answer = match event.is_null() {
-            true => Err(RDKafkaErrorCode::OperationTimedOut.into()),
-            false => read_altered(event),
-        };
-        if !event.is_null() {
-            rd::rd_kafka_event_destroy(event);
-        }
+        let send = |queue| rd::rd_kafka_AlterConsumerGroupOffsets(client, &mut request, 1, ptr::null(), queue);
+        let answer = answer(client, timeout, send, read_altered);
         rd::rd_kafka_AlterConsumerGroupOffsets_destroy(request);
-        rd::rd_kafka_queue_destroy(queue);
         answer
     }
 }

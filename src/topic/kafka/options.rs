@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
+use super::budget::RECORD_BYTES;
 use super::java;
 use crate::topic::TopicError;
 
@@ -43,9 +44,6 @@ const SESSION_TEXT: &str = "10000";
 
 /// Longest time between signs of life of a member, unless it is set.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-
-/// Records are fetched ahead as if they had so many bytes, since librdkafka takes that much and more for each.
-const FETCHED_RECORD_BYTES: usize = 384;
 
 /// What `message.max.bytes` is where nobody says anything.
 const MESSAGE_BYTES: usize = 1_000_000;
@@ -132,7 +130,8 @@ impl KafkaOptions {
     pub(super) fn consumer(&self, group: &str, fetched: usize) -> ClientConfig {
         // A queue that has this much asks for no more, but takes what one fetch brings.
         let (fetch, queue) = ((fetched / 3).to_string(), (fetched / 3 * 2 / 1024).max(1).to_string());
-        let records = (fetched / FETCHED_RECORD_BYTES).max(1).to_string();
+        // However small they are: the client counts their own bytes alone.
+        let records = (fetched / RECORD_BYTES).max(1).to_string();
         let heartbeat = (self.session() / 3).min(HEARTBEAT).as_millis().max(1).to_string();
         let mut config = self.base(&[
             // The end of a partition is known when a fetch comes back empty; joins wait for it.
