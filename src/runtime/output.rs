@@ -1,22 +1,17 @@
 //! What a task has made since its last commit: records by partition, and rows for a client.
 //!
 //! Encodes nothing. The subtle thing: the order of records within a partition is the order of [`Outputs::append`], however many batches
-//! they came in; at a commit small batches of one partition are joined, a few at a time, so that there are never two of all.
+//! they came in. Batches are not joined here: the log gathers them as it encodes, so that no byte is copied for it.
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{concat, take};
+use arrow::compute::take;
 use arrow::error::ArrowError;
 
 use crate::topic::{Append, TopicPartition};
 use crate::types::{ChangeBatch, TopicName};
-
-use super::rows::no_headers;
-
-/// Batches of one partition are joined until they have so many bytes. What is larger is worth a block of the log by itself, and is not copied.
-const JOINED_BYTES: usize = 128 << 10;
 
 /// Records of one batch before they are spread over partitions, row-aligned.
 pub(super) struct Records {
@@ -116,29 +111,11 @@ impl Outputs {
         Ok(())
     }
 
-    /// The records as a commit wants them, in few batches a partition; nothing is left here but the client's rows.
-    ///
-    /// # Errors
-    /// If Arrow cannot join batches: a defect of ours.
-    pub fn take_appends(&mut self) -> Result<Vec<Append>, ArrowError> {
+    /// The records as a commit wants them, partition by partition; nothing is left here but the client's rows.
+    pub fn take_appends(&mut self) -> Vec<Append> {
         self.places.clear();
         self.bytes = 0;
-        let mut joined = Vec::with_capacity(self.appends.len());
-        for (_, parts) in self.appends.drain(..) {
-            let (mut run, mut bytes) = (Vec::new(), 0);
-            for part in parts {
-                bytes += payload_bytes(&part.keys) + payload_bytes(&part.values);
-                run.push(part);
-                if bytes >= JOINED_BYTES {
-                    joined.push(join(std::mem::take(&mut run))?);
-                    bytes = 0;
-                }
-            }
-            if !run.is_empty() {
-                joined.push(join(run)?);
-            }
-        }
-        Ok(joined)
+        self.appends.drain(..).flat_map(|(_, parts)| parts).collect()
     }
 
     /// The client's rows; none are left here.
@@ -171,30 +148,6 @@ pub(super) fn by_partition(
     }
     let used = lists.into_iter().enumerate().filter(|(_, list)| !list.is_empty());
     used.map(|(p, list)| (p as i32, Some(list))).collect()
-}
-
-fn join(mut parts: Vec<Append>) -> Result<Append, ArrowError> {
-    if parts.len() == 1 {
-        return Ok(parts.remove(0));
-    }
-    let binary = |pick: fn(&Append) -> &BinaryArray| {
-        let arrays: Vec<&dyn Array> = parts.iter().map(|p| pick(p) as &dyn Array).collect();
-        concat(&arrays).map(|a| a.as_binary().clone())
-    };
-    let headers = if parts.iter().any(|p| p.headers.is_some()) {
-        let filled: Vec<ArrayRef> =
-            parts.iter().map(|p| p.headers.clone().unwrap_or_else(|| no_headers(p.timestamps.len()))).collect();
-        Some(concat(&filled.iter().map(|h| h.as_ref()).collect::<Vec<_>>())?)
-    } else {
-        None
-    };
-    Ok(Append {
-        to: parts[0].to.clone(),
-        timestamps: parts.iter().flat_map(|p| p.timestamps.iter().copied()).collect(),
-        keys: binary(|p| &p.keys)?,
-        values: binary(|p| &p.values)?,
-        headers,
-    })
 }
 
 /// Bytes of all payloads, without the array's own buffers.
@@ -236,10 +189,10 @@ mod tests {
         let topic = TopicName::new("t");
         out.spread(&topic, 2, records(&["a", "b", "c"]), |row| (row % 2) as i32).unwrap();
         out.spread(&topic, 2, records(&["d", "e"]), |_| 0).unwrap();
-        let appends = out.take_appends().unwrap();
+        let appends = out.take_appends();
         let texts: Vec<(i32, Vec<&[u8]>)> =
             appends.iter().map(|a| (a.to.partition, a.values.iter().flatten().collect())).collect();
-        assert_eq!(texts, [(0, vec![&b"a"[..], b"c", b"d", b"e"]), (1, vec![&b"b"[..]])]);
+        assert_eq!(texts, [(0, vec![&b"a"[..], b"c"]), (0, vec![&b"d"[..], b"e"]), (1, vec![&b"b"[..]])]);
         assert!(out.is_empty());
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn rows(out: &mut Outputs) -> Vec<serde_json::Value> {
-        let appends = out.take_appends().unwrap();
+        let appends = out.take_appends();
         appends.iter().flat_map(|a| a.values.iter().flatten()).map(|v| serde_json::from_slice(v).unwrap()).collect()
     }
 

@@ -223,14 +223,11 @@ impl QueryShared {
         drop(errors);
         let mut out = Outputs::default();
         self.processing_log.tell_failure(&message, at_ms, &mut out);
-        let told = out.take_appends().map_err(TaskError::from).and_then(|outputs| {
-            if outputs.is_empty() {
-                return Ok(());
-            }
-            self.log.commit(Commit { outputs, ..Commit::default() })?;
-            Ok(())
-        });
-        if let Err(error) = told {
+        let outputs = out.take_appends();
+        if outputs.is_empty() {
+            return;
+        }
+        if let Err(error) = self.log.commit(Commit { outputs, ..Commit::default() }) {
             tracing::warn!(query = %self.spec.id, "the processing log cannot be written: {error}");
         }
     }

@@ -332,7 +332,7 @@ mod tests {
         let mut sink = RepartitionSink::new(&topic, dropping, 0).unwrap();
         sink.write(batch, None, &mut ctx, &mut out).unwrap();
         let mut reader = RepartitionReader::new(&topic);
-        let read = out.take_appends().unwrap().into_iter().map(|append| {
+        let read = out.take_appends().into_iter().map(|append| {
             assert_eq!(append.keys.null_count(), append.keys.len());
             let raw = RawBatch {
                 offsets: (0..append.values.len() as i64).collect(),
@@ -407,7 +407,7 @@ mod tests {
         let topic = topic(1);
         let mut sink = RepartitionSink::new(&topic, Dropping { null_keys: true, absent: true }, 0).unwrap();
         sink.write(batch.clone(), None, &mut StepContext::new(), &mut out).unwrap();
-        let appends = out.take_appends().unwrap();
+        let appends = out.take_appends();
         let payloads: Vec<&[u8]> = appends.iter().flat_map(|append| append.values.iter().flatten()).collect();
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() <= PAYLOAD_BYTES_MAX));
         let (read, _) = through(1, batch, true);

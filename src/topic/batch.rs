@@ -141,7 +141,7 @@ pub(super) fn header_fields() -> Fields {
     }
 }
 
-fn bytes_between(column: &BinaryArray, from: usize, rows: usize) -> usize {
+pub(super) fn bytes_between(column: &BinaryArray, from: usize, rows: usize) -> usize {
     let offsets = column.value_offsets();
     (offsets[from + rows] - offsets[from]) as usize
 }

@@ -1,10 +1,10 @@
-//! A block: the records of one append as bytes, column by column.
+//! A block: records of a partition as bytes, column by column.
 //!
 //! Knows no storage. Layout, little endian, sections at multiples of 8: head (48 bytes), timestamps, offset deltas where there are
 //! gaps, key offsets, key validity, value offsets, value validity, headers, key bytes, value bytes. The subtle thing: the
 //! base offset is not in it but in its key, so that a block can be encoded before its place is known.
 
-use arrow::array::{Array, BinaryArray};
+use arrow::array::{Array, BinaryArray, BooleanBufferBuilder};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 use bytes::Bytes;
@@ -32,56 +32,45 @@ const HAS_NULL_VALUES: u8 = 4;
 /// Some records have headers.
 const HAS_HEADERS: u8 = 8;
 
-/// The rows of a batch that become a block.
+/// Rows of a batch.
+#[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
-    /// the batch; its offsets are not looked at if `contiguous`
+    /// the batch
     pub batch: &'a RawBatch,
     /// first row
     pub from: usize,
     /// rows, ≥ 1
     pub len: usize,
-    /// offsets ascend by one
-    pub contiguous: bool,
-    /// stands for [`NO_TIMESTAMP`]
-    pub now_ms: i64,
 }
 
-/// The rows as a block.
-pub(super) fn encode(rows: &Rows<'_>) -> Bytes {
-    let Rows { batch, from, len, .. } = *rows;
-    let keys = Column::of(&batch.keys, from, len);
-    let values = Column::of(&batch.values, from, len);
-    let mut out = Vec::with_capacity(HEAD_BYTES + keys.bytes.len() + values.bytes.len() + len * 17 + 128);
+/// The rows as one block, part after part; each is copied once. Records without a time get `now_ms`. If they are `contiguous`, offsets are not
+/// looked at and ascend by one.
+pub(super) fn encode(parts: &[Rows<'_>], contiguous: bool, now_ms: i64) -> Bytes {
+    let keys: Vec<_> = parts.iter().map(|p| Column::of(&p.batch.keys, p.from, p.len)).collect();
+    let values: Vec<_> = parts.iter().map(|p| Column::of(&p.batch.values, p.from, p.len)).collect();
+    let (key_bytes, value_bytes) = (payload_bytes(&keys), payload_bytes(&values));
+    let rows: usize = parts.iter().map(|p| p.len).sum();
+    let mut out = Vec::with_capacity(HEAD_BYTES + key_bytes + value_bytes + rows * 17 + 128);
     out.resize(HEAD_BYTES, 0);
     let mut flags = 0;
-    let max_timestamp = put_timestamps(&mut out, &batch.timestamps[from..from + len], rows.now_ms);
-    let mut span = len as u32;
-    if !rows.contiguous {
+    let max_timestamp = put_timestamps(&mut out, parts, now_ms);
+    let mut span = rows as u32;
+    if !contiguous {
         flags |= HAS_OFFSETS;
-        span = put_offsets(&mut out, &batch.offsets[from..from + len]);
+        span = put_offsets(&mut out, parts);
     }
-    flags |= keys.put_places(&mut out, HAS_NULL_KEYS);
-    flags |= values.put_places(&mut out, HAS_NULL_VALUES);
-    let mut headers_len = 0;
-    if let Some(bytes) = batch.headers.as_ref().and_then(|h| headers::encode(&h.slice(from, len))) {
+    flags |= put_places(&mut out, &keys, rows, HAS_NULL_KEYS);
+    flags |= put_places(&mut out, &values, rows, HAS_NULL_VALUES);
+    let mut header_bytes = 0;
+    if let Some(bytes) = headers::encode(parts) {
         flags |= HAS_HEADERS;
-        headers_len = bytes.len();
+        header_bytes = bytes.len() as u32;
         put(&mut out, &bytes);
     }
-    put(&mut out, keys.bytes);
-    put(&mut out, values.bytes);
-    put_head(
-        &mut out,
-        &Head {
-            flags,
-            rows: len as u32,
-            span,
-            max_timestamp,
-            key_bytes: keys.bytes.len() as u32,
-            value_bytes: values.bytes.len() as u32,
-            header_bytes: headers_len as u32,
-        },
-    );
+    put_payload(&mut out, &keys);
+    put_payload(&mut out, &values);
+    let (key_bytes, value_bytes) = (key_bytes as u32, value_bytes as u32);
+    put_head(&mut out, &Head { flags, rows: rows as u32, span, max_timestamp, key_bytes, value_bytes, header_bytes });
     // what places take was only guessed, and short records have many; the block may stay in memory for long
     match out.capacity() - out.len() > out.len() / 8 {
         true => Bytes::copy_from_slice(&out),
@@ -257,35 +246,65 @@ impl<'a> Column<'a> {
         let valid = array.nulls().map(|n| n.slice(from, len)).filter(|n| n.null_count() > 0);
         Self { offsets, bytes, valid }
     }
-
-    /// Writes offsets and validity; gives `null_flag` if there are NULLs.
-    fn put_places(&self, out: &mut Vec<u8>, null_flag: u8) -> u8 {
-        let first = self.offsets[0];
-        self.offsets.iter().for_each(|o| out.extend_from_slice(&(o - first).to_le_bytes()));
-        pad(out);
-        let Some(valid) = &self.valid else { return 0 };
-        // Copied bit by bit into place, because a sliced bitmap need not begin at a byte.
-        put(out, valid.inner().sliced().as_slice());
-        null_flag
-    }
 }
 
-fn put_timestamps(out: &mut Vec<u8>, timestamps: &[i64], now_ms: i64) -> i64 {
+fn payload_bytes(column: &[Column<'_>]) -> usize {
+    column.iter().map(|part| part.bytes.len()).sum()
+}
+
+/// Writes offsets and validity; gives `null_flag` if there are NULLs.
+fn put_places(out: &mut Vec<u8>, column: &[Column<'_>], rows: usize, null_flag: u8) -> u8 {
+    let mut base = 0;
+    out.extend_from_slice(&[0; 4]);
+    for part in column {
+        // Where a part begins in its own memory is nothing to the block.
+        let moved = base - part.offsets[0];
+        part.offsets[1..].iter().for_each(|o| out.extend_from_slice(&(o + moved).to_le_bytes()));
+        base += part.bytes.len() as i32;
+    }
+    pad(out);
+    if column.iter().all(|part| part.valid.is_none()) {
+        return 0;
+    }
+    let mut valid = BooleanBufferBuilder::new(rows);
+    for part in column {
+        match &part.valid {
+            Some(nulls) => valid.append_buffer(nulls.inner()),
+            None => valid.append_n(part.offsets.len() - 1, true),
+        }
+    }
+    put(out, valid.as_slice());
+    null_flag
+}
+
+fn put_payload(out: &mut Vec<u8>, column: &[Column<'_>]) {
+    column.iter().for_each(|part| out.extend_from_slice(part.bytes));
+    pad(out);
+}
+
+fn put_timestamps(out: &mut Vec<u8>, parts: &[Rows<'_>], now_ms: i64) -> i64 {
     let mut latest = i64::MIN;
-    for timestamp in timestamps {
-        let timestamp = if *timestamp == NO_TIMESTAMP { now_ms } else { *timestamp };
-        latest = latest.max(timestamp);
-        out.extend_from_slice(&timestamp.to_le_bytes());
+    for part in parts {
+        for timestamp in &part.batch.timestamps[part.from..part.from + part.len] {
+            let timestamp = if *timestamp == NO_TIMESTAMP { now_ms } else { *timestamp };
+            latest = latest.max(timestamp);
+            out.extend_from_slice(&timestamp.to_le_bytes());
+        }
     }
     latest
 }
 
 /// Writes deltas from the first offset; gives the offsets spanned.
-fn put_offsets(out: &mut Vec<u8>, offsets: &[i64]) -> u32 {
-    let delta = |offset: i64| u32::try_from(offset - offsets[0]).expect("a block spans fewer than 2^32 offsets");
-    offsets.iter().for_each(|o| out.extend_from_slice(&delta(*o).to_le_bytes()));
+fn put_offsets(out: &mut Vec<u8>, parts: &[Rows<'_>]) -> u32 {
+    let mut all = parts.iter().flat_map(|p| &p.batch.offsets[p.from..p.from + p.len]).copied().peekable();
+    let first = all.peek().copied().unwrap_or_default();
+    let mut last = 0;
+    for offset in all {
+        last = u32::try_from(offset - first).expect("a block spans fewer than 2^32 offsets");
+        out.extend_from_slice(&last.to_le_bytes());
+    }
     pad(out);
-    offsets.last().map_or(0, |last| delta(*last) + 1)
+    last + 1
 }
 
 fn put(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -341,7 +360,7 @@ mod tests {
     }
 
     fn round_trip(batch: &RawBatch, from: usize, len: usize, contiguous: bool) -> RawBatch {
-        let bytes = encode(&Rows { batch, from, len, contiguous, now_ms: 99 });
+        let bytes = encode(&[Rows { batch, from, len }], contiguous, 99);
         Block::read(batch.offsets[from], bytes).unwrap().batch().unwrap()
     }
 
@@ -357,8 +376,12 @@ mod tests {
             let len = len.min(rows.len() - from);
             let batch = batch(&rows);
             prop_assert_eq!(&round_trip(&batch, from, len, false), &batch.slice(from, len));
+            let bytes = encode(&[Rows { batch: &batch, from, len }], false, 0);
+            // The same in parts.
+            let middle = len / 2;
+            let halves = [Rows { batch: &batch, from, len: middle }, Rows { batch: &batch, from: from + middle, len: len - middle }];
+            prop_assert_eq!(&encode(&halves[usize::from(middle == 0)..], false, 0), &bytes);
             // The same from memory that begins anywhere.
-            let bytes = encode(&Rows { batch: &batch, from, len, contiguous: false, now_ms: 0 });
             let shifted = Bytes::from([&[0; 8][..unaligned], &bytes[..]].concat()).slice(unaligned..);
             let read = Block::read(batch.offsets[from], shifted).unwrap();
             prop_assert_eq!(read.batch().unwrap(), batch.slice(from, len));
@@ -381,9 +404,21 @@ mod tests {
     }
 
     #[test]
+    fn a_part_without_headers_leaves_those_of_others_with_their_records() {
+        let bare = batch(&[(0, 1, None, None)]);
+        let mut headed = batch(&[(1, 1, None, None)]);
+        let one = [1, 0, 0, 0, 1, 0, 0, 0, b'h', 1, 0, 0, 0, b'v'];
+        headed.headers = headers::decode(&one, 1);
+        let parts = [&bare, &headed, &bare].map(|batch| Rows { batch, from: 0, len: 1 });
+        let read = Block::read(0, encode(&parts, true, 0)).unwrap().batch().unwrap();
+        let all = RawBatch::concat(&[bare.clone(), headed, bare]).unwrap();
+        assert_eq!(read.headers, all.headers);
+    }
+
+    #[test]
     fn any_flipped_byte_is_noticed() {
         let two = batch(&[(0, 1, Some(b"k".to_vec()), Some(b"value".to_vec())), (1, 2, None, None)]);
-        let bytes = encode(&Rows { batch: &two, from: 0, len: 2, contiguous: true, now_ms: 0 });
+        let bytes = encode(&[Rows { batch: &two, from: 0, len: 2 }], true, 0);
         for at in (0..bytes.len()).filter(|at| !(1..8).contains(at)) {
             let mut bad = bytes.to_vec();
             bad[at] ^= 0x40;

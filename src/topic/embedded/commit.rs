@@ -13,7 +13,7 @@ use super::block::{self, Rows};
 use super::index::{Store, Topic, Writer};
 use super::keys::{self, Id};
 use crate::storage::{Batch, Space};
-use crate::topic::batch::rows_within;
+use crate::topic::batch::{bytes_between, rows_within};
 use crate::topic::{Append, Commit, Offset, RawBatch, Receipt, StoreId, TopicError, TopicPartition};
 use crate::types::TopicName;
 
@@ -22,10 +22,12 @@ const MAX_BLOCK_ROWS: usize = 1 << 16;
 /// Blocks below this size are worth merging.
 pub(super) const SMALL_BLOCK_BYTES: usize = 16 << 10;
 
-/// An output, encoded.
+/// Successive outputs of one partition, encoded.
 struct Encoded {
     to: TopicPartition,
-    /// each with its number of records
+    /// the number of records of each output
+    rows: Vec<usize>,
+    /// each with its number of records; where an output ends is nothing to them
     blocks: Vec<(Bytes, usize)>,
 }
 
@@ -41,8 +43,7 @@ struct Staged {
 pub(super) fn commit(log: &EmbeddedLog, commit: Commit) -> Result<Receipt, TopicError> {
     let now_ms = log.clock.now_ms();
     let Commit { outputs, blocks, positions } = commit;
-    let outputs: Vec<Encoded> =
-        outputs.into_iter().map(|output| encode(log, output, now_ms)).collect::<Result<_, _>>()?;
+    let outputs = encode(log, outputs, now_ms)?;
     for (_, at, position) in &positions {
         log.topic_of(at)?;
         if position.offset < 0 {
@@ -61,8 +62,10 @@ pub(super) fn commit(log: &EmbeddedLog, commit: Commit) -> Result<Receipt, Topic
     // Topics are looked up again, for one may have gone while its records were encoded.
     let topics = outputs.iter().map(|o| log.topic_of(&o.to)).collect::<Result<Vec<_>, _>>()?;
     let outputs: Vec<_> = outputs.into_iter().zip(topics).collect();
-    let base_offsets =
-        outputs.iter().map(|(o, topic)| put_output(o, topic, &mut batch, &mut staged)).collect::<Result<_, _>>()?;
+    let mut base_offsets = Vec::new();
+    for (output, topic) in &outputs {
+        put_outputs(output, topic, &mut batch, &mut staged, &mut base_offsets)?;
+    }
     let block_numbers =
         blocks.into_iter().map(|(id, bytes)| put_block(&writer, &mut batch, &mut staged, id, bytes)).collect();
     for (owner, at, position) in &positions {
@@ -114,15 +117,26 @@ fn put_block(writer: &Writer, batch: &mut Batch, staged: &mut Staged, id: StoreI
     number
 }
 
-fn put_output(output: &Encoded, topic: &Topic, batch: &mut Batch, staged: &mut Staged) -> Result<Offset, TopicError> {
-    let known = topic.partition(&output.to)?.bounds().end;
-    let end = staged.ends.entry((topic.id, output.to.partition)).or_insert(known);
-    let base = *end;
-    for (bytes, rows) in &output.blocks {
-        batch.put(Space::Records, keys::block(topic.id, output.to.partition, *end).to_vec(), bytes.clone());
+/// Puts the blocks behind what is there, and gives the first offset of each output.
+fn put_outputs(
+    outputs: &Encoded,
+    topic: &Topic,
+    batch: &mut Batch,
+    staged: &mut Staged,
+    base_offsets: &mut Vec<Offset>,
+) -> Result<(), TopicError> {
+    let known = topic.partition(&outputs.to)?.bounds().end;
+    let end = staged.ends.entry((topic.id, outputs.to.partition)).or_insert(known);
+    let mut base = *end;
+    for rows in &outputs.rows {
+        base_offsets.push(base);
+        base += *rows as Offset;
+    }
+    for (bytes, rows) in &outputs.blocks {
+        batch.put(Space::Records, keys::block(topic.id, outputs.to.partition, *end).to_vec(), bytes.clone());
         *end += *rows as Offset;
     }
-    Ok(base)
+    Ok(())
 }
 
 /// Moves ends and stores to what was written; gives the topics that got records.
@@ -148,23 +162,77 @@ fn publish(
     Ok(grown)
 }
 
-fn encode(log: &EmbeddedLog, output: Append, now_ms: i64) -> Result<Encoded, TopicError> {
-    log.topic_of(&output.to)?;
-    let rows = output.check()?;
-    check_record_sizes(log, &output)?;
-    let Append { to, timestamps, keys, values, headers } = output;
-    // Offsets come later; the block does not hold them.
-    let offsets = Vec::new().into();
-    let batch = RawBatch { offsets, timestamps, keys, values, headers, arrivals: None };
-    let mut blocks = Vec::new();
-    let mut from = 0;
-    while from < rows {
-        let max_rows = (rows - from).min(MAX_BLOCK_ROWS);
-        let len = rows_within(&batch.keys, &batch.values, from, max_rows, log.options.block_bytes, true);
-        blocks.push((block::encode(&Rows { batch: &batch, from, len, contiguous: true, now_ms }), len));
-        from += len;
+/// Encodes outputs in their order; those of one partition that follow each other share blocks.
+fn encode(log: &EmbeddedLog, outputs: Vec<Append>, now_ms: i64) -> Result<Vec<Encoded>, TopicError> {
+    let mut all: Vec<Encoded> = Vec::new();
+    let mut gathered = Gathered::new(log.options.block_bytes, now_ms);
+    for output in outputs {
+        if all.last().is_none_or(|encoded| encoded.to != output.to) {
+            log.topic_of(&output.to)?;
+            if let Some(before) = all.last_mut() {
+                gathered.finish(&mut before.blocks);
+            }
+            all.push(Encoded { to: output.to.clone(), rows: Vec::new(), blocks: Vec::new() });
+        }
+        let rows = output.check()?;
+        check_record_sizes(log, &output)?;
+        let encoded = all.last_mut().expect("one was pushed if there was none");
+        encoded.rows.push(rows);
+        gathered.add(output, rows, &mut encoded.blocks);
     }
-    Ok(Encoded { to, blocks })
+    if let Some(last) = all.last_mut() {
+        gathered.finish(&mut last.blocks);
+    }
+    Ok(all)
+}
+
+/// Outputs that become the next block. What a block has taken is let go at once, so that there are never two of all.
+struct Gathered {
+    block_bytes: usize,
+    now_ms: i64,
+    /// with the first row and the number of rows that the block takes
+    parts: Vec<(RawBatch, usize, usize)>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Gathered {
+    fn new(block_bytes: usize, now_ms: i64) -> Self {
+        Self { block_bytes, now_ms, parts: Vec::new(), rows: 0, bytes: 0 }
+    }
+
+    /// Adds an output; blocks that got full go to `blocks`.
+    fn add(&mut self, output: Append, rows: usize, blocks: &mut Vec<(Bytes, usize)>) {
+        let Append { timestamps, keys, values, headers, .. } = output;
+        // Offsets come later; the block does not hold them.
+        let batch = RawBatch { offsets: Vec::new().into(), timestamps, keys, values, headers, arrivals: None };
+        let mut from = 0;
+        while from < rows {
+            let max_rows = (rows - from).min(MAX_BLOCK_ROWS - self.rows);
+            let bytes_left = self.block_bytes.saturating_sub(self.bytes);
+            let len = rows_within(&batch.keys, &batch.values, from, max_rows, bytes_left, self.rows == 0);
+            if len > 0 {
+                self.bytes += bytes_between(&batch.keys, from, len) + bytes_between(&batch.values, from, len);
+                self.rows += len;
+                self.parts.push((batch.clone(), from, len));
+                from += len;
+            }
+            if from < rows || self.rows == MAX_BLOCK_ROWS {
+                self.finish(blocks);
+            }
+        }
+    }
+
+    /// What there is becomes a block.
+    fn finish(&mut self, blocks: &mut Vec<(Bytes, usize)>) {
+        if self.rows > 0 {
+            let parts: Vec<_> =
+                self.parts.iter().map(|(batch, from, len)| Rows { batch, from: *from, len: *len }).collect();
+            blocks.push((block::encode(&parts, true, self.now_ms), self.rows));
+            (self.rows, self.bytes) = (0, 0);
+            self.parts.clear();
+        }
+    }
 }
 
 fn check_record_sizes(log: &EmbeddedLog, output: &Append) -> Result<(), TopicError> {

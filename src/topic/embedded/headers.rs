@@ -9,28 +9,43 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, ListArray, StringBui
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field};
 
+use super::block::Rows;
 use crate::topic::batch::header_fields;
 
-/// `headers` ([`crate::topic::headers_type`]) as bytes; `None` if no record has any.
-pub(super) fn encode(headers: &dyn Array) -> Option<Vec<u8>> {
-    let lists = headers.as_list::<i32>();
-    if (0..lists.len()).all(|row| lists.is_null(row) || lists.value_length(row) == 0) {
+/// The headers of the rows as bytes, part after part; `None` if no record has any.
+pub(super) fn encode(parts: &[Rows<'_>]) -> Option<Vec<u8>> {
+    let lists = |part: &Rows<'_>| part.batch.headers.as_ref().map(|h| h.as_list::<i32>().slice(part.from, part.len));
+    let lists: Vec<(usize, Option<ListArray>)> = parts.iter().map(|part| (part.len, lists(part))).collect();
+    if lists.iter().filter_map(|(_, lists)| lists.as_ref()).all(are_empty) {
         return None;
     }
+    let mut out = Vec::new();
+    for (rows, lists) in &lists {
+        match lists {
+            Some(lists) => put_lists(&mut out, lists),
+            None => out.resize(out.len() + rows * size_of::<i32>(), 0),
+        }
+    }
+    Some(out)
+}
+
+fn are_empty(lists: &ListArray) -> bool {
+    (0..lists.len()).all(|row| lists.is_null(row) || lists.value_length(row) == 0)
+}
+
+fn put_lists(out: &mut Vec<u8>, lists: &ListArray) {
     let all = lists.values().as_struct();
     let (keys, values) = (all.column(0).as_string::<i32>(), all.column(1).as_binary::<i32>());
-    let mut out = Vec::new();
     for row in 0..lists.len() {
         let from = lists.value_offsets()[row] as usize;
         let count = if lists.is_null(row) { 0 } else { lists.value_length(row) };
         out.extend_from_slice(&count.to_le_bytes());
         for header in from..from + count as usize {
             let key = if keys.is_null(header) { "" } else { keys.value(header) };
-            put(&mut out, Some(key.as_bytes()));
-            put(&mut out, values.is_valid(header).then(|| values.value(header)));
+            put(out, Some(key.as_bytes()));
+            put(out, values.is_valid(header).then(|| values.value(header)));
         }
     }
-    Some(out)
 }
 
 /// The headers of `rows` records; `None` if the bytes are not such.

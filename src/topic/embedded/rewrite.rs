@@ -143,7 +143,7 @@ impl Joined {
             let contiguous = offsets[len - 1] - offsets[0] == len as Offset - 1;
             // Times were given when the records came; what looks like none is one.
             let now_ms = crate::topic::NO_TIMESTAMP;
-            let bytes = block::encode(&Rows { batch: &records, from, len, contiguous, now_ms });
+            let bytes = block::encode(&[Rows { batch: &records, from, len }], contiguous, now_ms);
             batch.put(Space::Records, keys::block(range.topic.id, range.partition, offsets[0]).to_vec(), bytes);
             from += len;
         }
