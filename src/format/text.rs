@@ -18,7 +18,7 @@ pub fn push_java_double(value: f64, out: &mut Vec<u8>) {
     if push_short_double(value, magnitude, out) {
         return;
     }
-    let mut buffer = ryu::Buffer::new();
+    let mut buffer = zmij::Buffer::new();
     if (1e-3..1e7).contains(&magnitude) || value == 0.0 {
         out.extend_from_slice(buffer.format_finite(value).as_bytes());
     } else if value.is_finite() {
@@ -98,7 +98,7 @@ fn push_scientific(text: &[u8], out: &mut Vec<u8>) {
     }
     let e = unsigned.iter().position(|&b| b == b'e');
     let mantissa = &unsigned[..e.unwrap_or(unsigned.len())];
-    let written = e.map_or(0, |e| super::number::parse_i64(&unsigned[e + 1..]).expect("ryu writes whole exponents"));
+    let written = e.map_or(0, |e| super::number::parse_i64(&unsigned[e + 1..]).expect("zmij writes whole exponents"));
     let point = mantissa.iter().position(|&b| b == b'.').unwrap_or(mantissa.len());
     let first = mantissa.iter().position(|b| matches!(b, b'1'..=b'9')).expect("zero is not written scientifically");
     let last = mantissa.iter().rposition(|b| matches!(b, b'1'..=b'9')).unwrap_or(first);
@@ -294,7 +294,7 @@ mod tests {
         fn short_doubles_are_the_shortest(n in -99_999_999_i64..100_000_000, digits in 1..5_i32) {
             let value = n as f64 / 10_f64.powi(digits);
             if (1e-3..1e7).contains(&value.abs()) {
-                prop_assert_eq!(double(value), ryu::Buffer::new().format(value).to_owned());
+                prop_assert_eq!(double(value), format!("{value:?}"));
             }
         }
 

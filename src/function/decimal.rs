@@ -380,7 +380,7 @@ pub fn of_double(value: f64) -> Option<(i256, i32)> {
     if !value.is_finite() {
         return None;
     }
-    parse(ryu::Buffer::new().format_finite(value))
+    parse(zmij::Buffer::new().format_finite(value))
 }
 
 /// Doubles of a DECIMAL column.
