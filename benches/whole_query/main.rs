@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench whole_query -- [--records N] [--workers N] [--runs N] [--data DIR] [QUERY…]`; pin it with `taskset -c 0`. The
 //! subtle thing: each run is a process of its own on the same folder of data, so that its CPU time and peak memory are the query's alone;
-//! and each run's output is compared with the answer computed while the data were made.
+//! each begins with the data in the system's page cache, and its output is compared with the answer computed while the data were made.
 
 mod data;
 mod latency;
@@ -91,7 +91,23 @@ fn run_all(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads all the data once, so that no run waits for a disk that another did not wait for: systems drop what was not used for some minutes.
+fn warm(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            warm(&path)?;
+        } else {
+            std::io::copy(&mut std::fs::File::open(&path)?, &mut std::io::sink())?;
+        }
+    }
+    Ok(())
+}
+
 fn spawn(child: &str, data: &Path, customers: i64, arguments: &Arguments) -> Result<(), String> {
+    if data.exists() {
+        warm(data).map_err(|e| format!("{} cannot be read: {e}", data.display()))?;
+    }
     let program = std::env::current_exe().map_err(|e| format!("this program has no path: {e}"))?;
     let mut command = Command::new(program);
     command.args(["--child", child, "--data"]).arg(data);
