@@ -17,6 +17,7 @@ mod options;
 mod reach;
 mod scan;
 mod session;
+mod settling;
 #[cfg(test)]
 mod tests;
 mod writer;

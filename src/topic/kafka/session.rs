@@ -230,6 +230,10 @@ impl Committer {
             }
             self.queue.changed.wait(&mut waiting);
         }
+        // What comes until then goes into the same transaction.
+        if let Some(until) = self.writer.settled_at() {
+            while !waiting.closed && !self.queue.changed.wait_until(&mut waiting, until).timed_out() {}
+        }
         Some(std::mem::take(&mut waiting.commits))
     }
 

@@ -16,6 +16,7 @@ use super::changelog;
 use super::columns::time_to_kafka;
 use super::failure::Failure;
 use super::native::{GroupMetadata, Outgoing, Producer};
+use super::settling::Settling;
 use super::{KafkaOptions, Shared};
 use crate::topic::changelog_block::Block;
 use crate::topic::{Append, Commit, NO_TIMESTAMP, Owner, Position, Receipt, TopicError, TopicPartition};
@@ -56,6 +57,7 @@ pub(super) struct Writer {
     transactional: Option<String>,
     producer: Option<Producer>,
     marks: usize,
+    settling: Settling,
 }
 
 /// Marks of a commit's records whose offsets are wanted.
@@ -76,7 +78,12 @@ impl Marks {
 
 impl Writer {
     pub fn new(shared: Arc<Shared>, transactional: Option<String>) -> Self {
-        Self { shared, transactional, producer: None, marks: 0 }
+        Self { shared, transactional, producer: None, marks: 0, settling: Settling::new() }
+    }
+
+    /// When the next commits may be applied, so that they need not wait for the last ones; `None`: at once.
+    pub fn settled_at(&self) -> Option<Instant> {
+        self.settling.until()
     }
 
     /// Fails if the commit asks for something that is not there. To be called before it is put among others.
@@ -158,6 +165,7 @@ impl Writer {
             self.positions(&producer, commits, members)?;
             if transactional {
                 again(|| producer.commit(STEP))?;
+                self.settling.committed();
                 // What was lost makes the commit fail; this only makes sure.
                 producer.flush(STEP)?;
             }
@@ -243,7 +251,7 @@ impl Writer {
         producer.send(&topic, output.to.partition, (0..output.timestamps.len()).map(record), STEP)
     }
 
-    fn positions(&self, producer: &Producer, commits: &[Commit], members: &dyn Members) -> Result<(), Failure> {
+    fn positions(&mut self, producer: &Producer, commits: &[Commit], members: &dyn Members) -> Result<(), Failure> {
         let mut by_owner: BTreeMap<&Owner, BTreeMap<&TopicPartition, Position>> = BTreeMap::new();
         for (owner, at, position) in commits.iter().flat_map(|c| &c.positions) {
             by_owner.entry(owner).or_default().insert(at, *position);
@@ -261,10 +269,11 @@ impl Writer {
             let nobody = GroupMetadata::of_group(&group);
             let member = members.member(owner).or(nobody.as_ref());
             let member = member.ok_or_else(|| Failure::said(format!("'{group}' names no group")))?;
-            let deadline = Instant::now() + STEP;
+            let asked = Instant::now();
+            let deadline = asked + STEP;
             loop {
                 match producer.send_offsets(&list, member, STEP) {
-                    Ok(()) => break,
+                    Ok(()) => break self.settling.answered(asked.elapsed()),
                     Err(failure) if failure.retriable && Instant::now() < deadline => {}
                     Err(failure) => return Err(failure),
                 }
