@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::state::Overlay;
 use crate::state::block::Block;
+use crate::state::{Overlay, sort_writes};
 use crate::topic::{KeyedWrites, StoreId, TopicError, TopicPartition, standbys};
 
 use super::checkpoint::live_store;
@@ -111,8 +111,7 @@ impl CopiedStore {
         if let Some(block) = &followed.block {
             let block = Block::open(block)?;
             let mut writes: KeyedWrites = (0..block.len()).map(|i| block.shared_entry(i)).collect();
-            // what is written in order is written faster
-            writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            sort_writes(&mut writes);
             shared.log.write_behind(&self.id, writes, followed.next)?;
             if std::mem::take(&mut self.fresh)
                 && let Some(overlay) = &self.overlay

@@ -15,7 +15,7 @@ use super::arena::{Arena, Span};
 use super::block::{Block, BlockWriter};
 use super::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec};
 use super::filter::KeyFilter;
-use super::{Store, WRITE_ENTRIES};
+use super::{Store, WRITE_ENTRIES, sort_writes};
 
 /// Changed since the last block.
 const DIRTY: u8 = 1;
@@ -451,8 +451,7 @@ impl Store for KeyedTable {
             (key, row)
         };
         let mut writes: KeyedWrites = cuts.into_iter().map(cut).collect();
-        // what is written in order is written faster
-        writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        sort_writes(&mut writes);
         writes
     }
 

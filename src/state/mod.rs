@@ -10,6 +10,7 @@ pub use crate::topic::changelog_block as block;
 pub mod encoding;
 pub(crate) mod filter;
 pub mod keyed;
+mod order;
 pub mod overlay;
 mod write_only;
 
@@ -23,6 +24,7 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 pub const WRITE_ENTRIES: usize = 1 << 14;
 
 pub use keyed::{KeyedTable, RowRef, WARM_ROWS};
+pub use order::sort_writes;
 pub use overlay::Overlay;
 pub use write_only::WriteOnlyTable;
 

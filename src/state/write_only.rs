@@ -12,7 +12,7 @@ use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::block::Block;
 use super::keyed::KeyedTable;
-use super::{Store, WRITE_ENTRIES};
+use super::{Store, WRITE_ENTRIES, sort_writes};
 
 /// Encoded key → encoded row, outwards only.
 pub struct WriteOnlyTable {
@@ -86,8 +86,8 @@ impl Store for WriteOnlyTable {
         if self.blocks.is_empty() {
             self.unwritten_bytes = 0;
         }
-        // what is written in order is written faster; of a key that several blocks have, the last one counts
-        writes.sort_by(|a, b| a.0.cmp(&b.0));
+        // of a key that several blocks have, the last one counts
+        sort_writes(&mut writes);
         writes.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
             if same {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use crate::state::block::{Block, BlockWriter};
-use crate::state::{Store, WRITE_ENTRIES};
+use crate::state::{Store, WRITE_ENTRIES, sort_writes};
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 /// Changed since the last block.
@@ -225,7 +225,7 @@ impl Store for Subscriptions {
             let row = subscriber.map(|subscriber| Bytes::copy_from_slice(&subscriber.row()));
             writes.push((Bytes::copy_from_slice(key), row));
         }
-        writes.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        sort_writes(&mut writes);
         self.in_flight = to;
         if self.in_flight == self.unwritten.len() {
             self.unwritten_bytes = 0;

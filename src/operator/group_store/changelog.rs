@@ -12,7 +12,7 @@ use crate::function::aggregate::Slot;
 use crate::operator::groups::{BEHIND, DIRTY, IN_FLIGHT, KNOWN, LIVE, UNWRITTEN};
 use crate::state::block::{Block, BlockWriter};
 use crate::state::encoding::{EncodedRows, RESERVED_PREFIX, RowCodec};
-use crate::state::{Store, WRITE_ENTRIES};
+use crate::state::{Store, WRITE_ENTRIES, sort_writes};
 use crate::topic::{KeyedSnapshot, KeyedWrites, TopicError};
 
 use super::{GroupStore, stream_time_key};
@@ -179,8 +179,8 @@ impl Store for GroupStore {
             writes.push((key, Some(bytes.split_to(row_end - key_end))));
             start = row_end;
         }
-        // what is written in order is written faster; of a key that was deleted and came again, the row stays last
-        writes.sort_by(|a, b| a.0.cmp(&b.0));
+        // of a key that was deleted and came again, the row stays last
+        sort_writes(&mut writes);
         self.in_flight.extend(slots);
         if self.unwritten.is_empty() {
             self.unwritten_bytes = 0;
