@@ -146,7 +146,7 @@ impl WindowAggregate {
             return Ok(Progress::More);
         }
         let (from, rows) = (pending.next, pending.batch.len());
-        let limit = self.core.page_limit(ctx);
+        let (limit, hops) = (self.core.page_limit(ctx), self.windows.hops());
         // What is due beyond a page is all due by one row, the last: so that it can be told in a word where a page ended.
         while pending.next < rows && self.core.page.emissions.len().max(self.due()) < limit {
             let row = pending.next;
@@ -155,7 +155,7 @@ impl WindowAggregate {
                 continue;
             }
             let (windows, times) = (&mut self.windows, &pending.batch.meta.rowtime);
-            self.core.warm(&pending, row, windows.hops(), |row| windows.first_start(times[row].max(0)));
+            self.core.warm(&pending, row, hops, |row| windows.first_start(times[row].max(0)));
             if !pending.counts(row) || self.take(&pending, row, limit, ctx)? {
                 pending.next += 1;
             }

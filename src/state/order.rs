@@ -11,7 +11,11 @@ const NUMBER_BYTES: usize = size_of::<u64>();
 /// Sorts writes by key; of equal keys, the last one stays last.
 pub fn sort_writes(writes: &mut KeyedWrites) {
     let Some((first, _)) = writes.first() else { return };
-    let shared = writes.iter().fold(first.len(), |shared, (key, _)| alike(&first[..shared], key));
+    let mut shared: &[u8] = first;
+    for (key, _) in writes.iter().filter(|(key, _)| !key.starts_with(shared)) {
+        shared = &shared[..alike(shared, key)];
+    }
+    let shared = shared.len();
     let mut places: Vec<(u64, usize)> =
         writes.iter().enumerate().map(|(place, (key, _))| (number(&key[shared..]), place)).collect();
     places.sort_unstable_by(|(a, a_place), (b, b_place)| {
